@@ -1,0 +1,1 @@
+"""Kling's text-to-video over HTTP. Knows nothing of ComfyUI."""

@@ -1,0 +1,52 @@
+"""What each model can do in text-to-video: facts with a date, kept apart from the code that uses them.
+
+As of 2026-09, for the six models that the gateway lists. Sources: Kling's capability map and its series 3.0
+specification (durations, sound, multi-shot), Kling's own refusal texts (camera_control), the gateway's
+page (the list of models). CONTRACT.md section 5 weighs them against each other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Model(NamedTuple):
+    """The limits of one model.
+
+    Attributes:
+        durations: allowed lengths of the whole video, in seconds.
+        sound: whether ``sound`` may be ``on``.
+        multi_shot: whether ``multi_shot`` may be true.
+        camera_control: ``yes`` with ``std`` and 5 s only, ``no``, or ``disputed`` where sources disagree.
+        cfg_scale: whether the value has an effect; other models ignore it.
+    """
+
+    durations: tuple[int, ...]
+    sound: bool = False
+    multi_shot: bool = False
+    camera_control: str = "no"
+    cfg_scale: bool = False
+
+
+_FIVE_OR_TEN = (5, 10)
+
+MODELS: dict[str, Model] = {
+    "kling-v1": Model(_FIVE_OR_TEN, camera_control="yes", cfg_scale=True),
+    "kling-v1-6": Model(_FIVE_OR_TEN, cfg_scale=True),
+    "kling-v2-master": Model(_FIVE_OR_TEN),
+    "kling-v2-1-master": Model(_FIVE_OR_TEN),
+    "kling-v2-5-turbo": Model(_FIVE_OR_TEN),
+    "kling-v3": Model(tuple(range(3, 16)), sound=True, multi_shot=True, camera_control="disputed"),
+}
+
+DURATIONS = sorted({seconds for model in MODELS.values() for seconds in model.durations})
+"""Every length that some model can make, in seconds."""
+
+CAMERA_MODE = "std"
+CAMERA_DURATION = 5
+"""The one combination, in mode and seconds, with which kling-v1 takes a camera_control."""
+
+
+def with_ability(name: str) -> list[str]:
+    """The models whose flag ``name`` (``sound``, ``multi_shot`` or ``cfg_scale``) is set."""
+    return [model for model, facts in MODELS.items() if getattr(facts, name)]

@@ -1,0 +1,239 @@
+"""The body of ``POST {base}/v1/videos/text2video``: every field, its limits, and what is wrong with a value.
+
+Limits and help texts are written here once; the nodes' widgets and tooltips are made from them. Sources: the
+gateway's page (names, types, 2500 and 512 characters, shots), Kling's documents for what it leaves open
+(ranges of cfg_scale and camera axes, aspect ratios), capabilities.py for what depends on the model.
+
+``Text2VideoRequest`` reports all problems of a body at once, as pydantic line errors in words for a user;
+``rules.py`` holds the rules that span several fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from . import rules, wording
+
+PROMPT_MAX = 2500
+SHOT_PROMPT_MAX = 512
+SHOTS_MAX = 6
+EXTERNAL_TASK_ID_MAX = 64
+
+ModelName = Literal["kling-v1", "kling-v1-6", "kling-v2-master", "kling-v2-1-master", "kling-v2-5-turbo", "kling-v3"]
+Mode = Literal["std", "pro"]
+Sound = Literal["on", "off"]
+AspectRatio = Literal["16:9", "9:16", "1:1"]
+CameraType = Literal["simple", "down_back", "forward_up", "right_turn_forward", "left_turn_forward"]
+
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_EXTERNAL_TASK_ID = re.compile(r"(?!\.+$)[!-~]*")
+_PATH_CHARACTERS = "/\\?#%"
+
+
+def _writable(text: str) -> str:
+    """Refuse what cannot be sent as JSON text (lone surrogates) or has no place in a prompt (controls)."""
+    found = _UNWRITABLE.search(text)
+    if found:
+        raise PydanticCustomError(
+            "unwritable",
+            "has the character U+{code} at position {position}, which cannot be sent. Delete it.",
+            {"code": f"{ord(found[0]):04X}", "position": found.start() + 1},
+        )
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"\s", text):
+        raise PydanticCustomError(
+            "http_url",
+            "is {value}; it must be an http or https URL that Kling can reach, or empty. Correct or clear it.",
+            {"value": wording.quoted(text)},
+        )
+    return text
+
+
+def _path_segment(text: str) -> str:
+    """An id is looked up as one segment of a path, so it must survive being one."""
+    if not _EXTERNAL_TASK_ID.fullmatch(text) or any(c in text for c in _PATH_CHARACTERS):
+        raise PydanticCustomError(
+            "path_segment",
+            "is {value}; only visible ASCII characters other than / \\ ? # % are allowed, and no spaces."
+            " Change it, or leave it empty to have one made.",
+            {"value": wording.quoted(text)},
+        )
+    return text
+
+
+Writable = AfterValidator(_writable)
+Axis = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    """Strict, frozen, and without room for unknown keys: a typing error must not cost money."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Shot(_Part):
+    """One shot of a storyboard, as ``KlingShot`` hands it on: prompt text, duration in whole seconds."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=SHOT_PROMPT_MAX), Writable] = Field(
+        description=f"What happens in this shot. 1 to {SHOT_PROMPT_MAX} characters."
+    )
+    duration: int = Field(
+        5, ge=1, le=15, description="Length of this shot in whole seconds. The shots add up to the whole video."
+    )
+
+
+class MultiShot(_Part):
+    """A storyboard, as ``KlingMultiShot`` hands it on.
+
+    Attributes:
+        shots: 1 to 6 shots in playing order.
+        sockets: for each shot the number of the input it came in by, so that messages can name it.
+    """
+
+    shots: tuple[Shot, ...] = Field(min_length=1, max_length=SHOTS_MAX)
+    sockets: tuple[int, ...]
+
+
+class CameraConfig(_Part):
+    """The six axes of a camera move, each from -10 to 10.
+
+    Kling's Chinese table is followed for pan and tilt; an older English page has the two swapped.
+    """
+
+    horizontal: Axis = Field(0, description="Slide the camera: negative to the left, positive to the right.")
+    vertical: Axis = Field(0, description="Slide the camera: negative down, positive up.")
+    pan: Axis = Field(0, description="Turn the camera about its upright axis: negative left, positive right.")
+    tilt: Axis = Field(0, description="Turn the camera about its level axis: negative down, positive up.")
+    roll: Axis = Field(0, description="Roll the picture: negative counter-clockwise, positive clockwise.")
+    zoom: Axis = Field(0, description="Change the view: negative narrower (longer lens), positive wider.")
+
+    def moving(self) -> list[str]:
+        """The names of the axes that are not zero."""
+        return [axis for axis in CameraConfig.model_fields if getattr(self, axis) != 0]
+
+
+class CameraControl(_Part):
+    """A camera move. Only ``simple`` reads ``config``; a preset carries six zeros, as the gateway asks for one."""
+
+    type: CameraType = Field(
+        "simple",
+        description="simple: one axis of your choice below. The other four are ready-made moves and ignore the axes.",
+    )
+    config: CameraConfig = CameraConfig()
+
+
+class ShotItem(_Part):
+    """One entry of ``multi_prompt``: index from 1, prompt of 1 to 512 characters, duration as text."""
+
+    index: int = Field(ge=1, le=SHOTS_MAX)
+    prompt: Annotated[str, Field(min_length=1, max_length=SHOT_PROMPT_MAX), Writable]
+    duration: str
+
+
+class WatermarkInfo(_Part):
+    """Whether Kling also makes a copy of the video with a watermark."""
+
+    enabled: bool = Field(False, description="Also make a copy with a watermark. The video itself stays clean.")
+
+
+class Text2VideoRequest(_Part):
+    """One text-to-video request, exactly as it goes over the wire.
+
+    Build it with ``Text2VideoRequest.model_validate(body)``, which raises ``pydantic.ValidationError`` holding
+    every problem of the body, or with ``parse``, which raises one ``GraphError`` that names nodes.
+    """
+
+    model_name: ModelName = Field(
+        description="The model. It decides which lengths, sound, camera moves and storyboards are possible."
+    )
+    prompt: Annotated[str, Field(max_length=PROMPT_MAX), Writable] | None = Field(
+        None,
+        description=f"What the video shows, up to {PROMPT_MAX} characters. Not used while a multi-shot is connected.",
+    )
+    multi_shot: bool = False
+    shot_type: Literal["customize"] | None = None
+    multi_prompt: Annotated[tuple[ShotItem, ...], Field(strict=False, min_length=1, max_length=SHOTS_MAX)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=PROMPT_MAX), Writable] | None = Field(
+        None, description=f"What the video should not show, up to {PROMPT_MAX} characters. May be empty."
+    )
+    cfg_scale: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How closely the video follows the prompt, 0 to 1. Only the v1 models use it; others ignore it.",
+    )
+    mode: Mode = Field(description="std costs less; pro gives a better picture and costs more.")
+    sound: Sound = Field("off", description="Make sound along with the picture. Only kling-v3 can.")
+    camera_control: CameraControl | None = Field(
+        None, description="A camera move. Only kling-v1 with std and 5 s takes one for certain."
+    )
+    aspect_ratio: AspectRatio = Field("16:9", description="Width to height of the video.")
+    duration: str = Field(
+        description="Length of the video in seconds: 3 to 15 for kling-v3, else 5 or 10."
+        " While a multi-shot is connected its shots decide."
+    )
+    watermark_info: WatermarkInfo = WatermarkInfo()
+    callback_url: Annotated[str, Writable, AfterValidator(_http_url)] | None = Field(
+        None, description="An http(s) URL that Kling calls whenever the task changes. May be empty."
+    )
+    external_task_id: Annotated[str, Field(max_length=EXTERNAL_TASK_ID_MAX), AfterValidator(_path_segment)] | None = (
+        Field(
+            None,
+            description="Your own name for the task, unique in the account. Leave it empty to have one made,"
+            f" which is safest. Up to {EXTERNAL_TASK_ID_MAX} visible ASCII characters.",
+        )
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _report_all(cls, body: Any, handler: ModelWrapValidatorHandler[Text2VideoRequest]) -> Text2VideoRequest:
+        """Join the problems of single fields with those between the fields that are sound by themselves."""
+        problems: list[InitErrorDetails] = []
+        request = None
+        try:
+            request = handler(body)
+        except ValidationError as error:
+            problems = [wording.line_error(detail) for detail in error.errors(include_url=False)]
+        if isinstance(body, Mapping):
+            problems += rules.broken(body, unsound={p["loc"][0] for p in problems if p.get("loc")})
+        if problems or request is None:
+            raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True)
+        return request
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object to send: what the gateway requires, what is set, never null and never empty text."""
+        sent = self.model_dump(exclude_none=True)
+        if self.camera_control:
+            # Whole numbers as integers: relays of this family disagree whether an axis may be a float.
+            config = sent["camera_control"]["config"]
+            sent["camera_control"]["config"] = {
+                axis: int(value) if value == int(value) else value for axis, value in config.items()
+            }
+        if self.multi_prompt:
+            sent["multi_prompt"] = list(sent["multi_prompt"])
+        return {name: value for name, value in sent.items() if value != ""}

@@ -1,0 +1,179 @@
+"""The rules between fields: what a model can do, and what a storyboard must be.
+
+Sources: the gateway's page for multi_shot, shot_type and multi_prompt; CONTRACT.md sections 4.1 and 5 for the
+rest. A rule is checked only while the fields that it reads are sound by themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from .capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS, with_ability
+from .wording import quoted
+
+
+class Problem(NamedTuple):
+    """Where in the body, and what is wrong there."""
+
+    loc: tuple[str | int, ...]
+    text: str
+
+
+Rule = Callable[[Mapping[str, Any]], Iterator[Problem]]
+
+_SECONDS = re.compile(r"[1-9][0-9]?")
+
+
+def broken(body: Mapping[str, Any], unsound: set[str | int]) -> list[InitErrorDetails]:
+    """Every broken rule of ``body`` as pydantic line errors.
+
+    Args:
+        body: the raw body, field names to JSON values.
+        unsound: names of the fields that already have a problem of their own.
+    """
+    found = [problem for fields, rule in _RULES if not unsound.intersection(fields) for problem in rule(body)]
+    return [
+        {
+            "type": PydanticCustomError("problem", "{text}", {"text": problem.text}),
+            "loc": problem.loc,
+            "input": body.get(str(problem.loc[0])),
+        }
+        for problem in found
+    ]
+
+
+def _seconds(text: object) -> int | None:
+    return int(text) if isinstance(text, str) and _SECONDS.fullmatch(text) else None
+
+
+def _prompt(body: Mapping[str, Any]) -> Iterator[Problem]:
+    prompt = body.get("prompt") or ""
+    if body.get("multi_shot"):
+        if prompt:
+            yield Problem(("prompt",), "is not used when multi_shot is true. Leave it out.")
+    elif not prompt.strip():
+        yield Problem(("prompt",), "is blank. Write what the video shows, or connect a KlingMultiShot.")
+
+
+def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
+    shots = body.get("multi_prompt")
+    if not body.get("multi_shot"):
+        for name in ("shot_type", "multi_prompt"):
+            if body.get(name) is not None:
+                yield Problem((name,), "is only for multi_shot true. Leave it out, or set multi_shot.")
+        return
+    if body.get("shot_type") is None:
+        yield Problem(("shot_type",), "is missing; multi_shot needs 'customize'. Add it.")
+    if shots is None:
+        yield Problem(("multi_prompt",), "is missing; multi_shot needs 1 to 6 shots. Connect at least shot_1.")
+        return
+    for position, shot in enumerate(shots):
+        # Any of the three may be an attribute of a model or the key of a mapping.
+        index, prompt, duration = (_part(shot, name) for name in ("index", "prompt", "duration"))
+        if index != position + 1:
+            yield Problem(("multi_prompt", position, "index"), f"is {index}; it must be {position + 1}. Renumber.")
+        if not prompt.strip():
+            yield Problem(("multi_prompt", position, "prompt"), "is blank. Write what happens in this shot.")
+        if _seconds(duration) is None:
+            yield Problem(
+                ("multi_prompt", position, "duration"),
+                f"is {quoted(duration)}; whole seconds from 1 are allowed. Correct the value.",
+            )
+
+
+def _part(shot: object, name: str) -> Any:
+    return shot.get(name) if isinstance(shot, Mapping) else getattr(shot, name)
+
+
+def _multi_shot_model(body: Mapping[str, Any]) -> Iterator[Problem]:
+    if body.get("multi_shot") and not MODELS[body["model_name"]].multi_shot:
+        able = ", ".join(with_ability("multi_shot"))
+        yield Problem(
+            ("multi_shot",),
+            f"needs {able}; {body['model_name']} would make, and bill, something else."
+            f" Set model_name to {able}, or disconnect the multi-shot.",
+        )
+
+
+def _length(body: Mapping[str, Any]) -> Iterator[Problem]:
+    duration = body["duration"]
+    allowed = MODELS[body["model_name"]].durations
+    if _seconds(duration) not in allowed:
+        choice = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 2 else " or ".join(map(str, allowed))
+        yield Problem(
+            ("duration",),
+            f"is {quoted(duration)} s; {body['model_name']} makes {choice} s. Change it, or choose another model_name.",
+        )
+
+
+def _sum(body: Mapping[str, Any]) -> Iterator[Problem]:
+    lengths = [_seconds(_part(shot, "duration")) for shot in body.get("multi_prompt") or ()]
+    known = [length for length in lengths if length is not None]
+    if body.get("multi_shot") and known and len(known) == len(lengths):
+        total = sum(known)
+        if _seconds(body["duration"]) != total:
+            yield Problem(
+                ("duration",),
+                f"is {quoted(body['duration'])} s, but the shots add up to {total} s. Make the two equal.",
+            )
+
+
+def _sound(body: Mapping[str, Any]) -> Iterator[Problem]:
+    if body.get("sound") == "on" and not MODELS[body["model_name"]].sound:
+        able = ", ".join(with_ability("sound"))
+        yield Problem(
+            ("sound",), f"is on; {body['model_name']} cannot make sound. Set it to off, or model_name to {able}."
+        )
+
+
+def _camera_model(body: Mapping[str, Any]) -> Iterator[Problem]:
+    if body.get("camera_control") is None:
+        return
+    model = body["model_name"]
+    if MODELS[model].camera_control == "no":
+        yield Problem(
+            ("camera_control",),
+            f"is not possible with {model}. Disconnect it, or set model_name to kling-v1 (std, 5 s).",
+        )
+    if MODELS[model].camera_control == "yes" and (body["mode"], body["duration"]) != (
+        CAMERA_MODE,
+        str(CAMERA_DURATION),
+    ):
+        yield Problem(
+            ("camera_control",),
+            f"needs mode {CAMERA_MODE} and {CAMERA_DURATION} s with {model}; here they are {body['mode']} and"
+            f" {body['duration']} s. Change these, or disconnect it.",
+        )
+
+
+def _camera_move(body: Mapping[str, Any]) -> Iterator[Problem]:
+    camera = body.get("camera_control")
+    if camera is None or (_part(camera, "type") or "simple") != "simple":
+        return
+    config = _part(camera, "config") or {}
+    axes = config if isinstance(config, Mapping) else config.model_dump()
+    moving = {axis: value for axis, value in axes.items() if value != 0}
+    if len(moving) != 1:
+        there = ", ".join(f"{axis} {value:g}" for axis, value in moving.items()) or "all six are 0"
+        yield Problem(
+            ("camera_control", "config"),
+            f"needs exactly one axis that is not 0 for type simple; here {there}."
+            " Set one axis, or choose a ready-made move as type.",
+        )
+
+
+_RULES: list[tuple[set[str], Rule]] = [
+    ({"multi_shot", "prompt"}, _prompt),
+    ({"multi_shot", "shot_type", "multi_prompt"}, _storyboard),
+    ({"multi_shot", "model_name"}, _multi_shot_model),
+    ({"model_name", "duration"}, _length),
+    ({"multi_shot", "multi_prompt", "duration"}, _sum),
+    ({"model_name", "sound"}, _sound),
+    ({"model_name", "mode", "duration", "camera_control"}, _camera_model),
+    ({"camera_control"}, _camera_move),
+]
+"""Each rule with the fields that it reads."""
