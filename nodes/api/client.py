@@ -1,0 +1,216 @@
+"""One HTTP call to the gateway: headers, time-outs, and what is known when it goes wrong.
+
+The key goes to the gateway's address and nowhere else: redirects are not followed, ``.netrc`` cannot replace it,
+and it is cut out of whatever the gateway says. Nothing is retried here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from . import answer
+from .answer import Task, Unreadable
+from .attempt import Attempt, Outcome, Reply, classify
+from .errors import KlingError, UnavailableError
+from .settings import ENDPOINT, Settings, is_loopback
+
+VERSION = "0.1.0"
+
+CONNECT_TIMEOUT = 10.0
+CREATE_TIMEOUT = 120.0
+QUERY_TIMEOUT = 30.0
+ANSWER_MAX = 1 << 20
+"""Seconds to connect, seconds between two pieces of an answer, and the most bytes an answer may have."""
+
+_IDLE_MAX = 20.0
+"""Seconds after which a kept connection is not used again.
+
+Something on the way may have dropped it without a word, and a POST into such a hole would look like a lost answer.
+"""
+
+
+_KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
+"""Gateways quote parts of a key in their errors."""
+
+
+class _Bearer(AuthBase):
+    """Sets the key late, so that ``requests`` neither replaces it from ``.netrc`` nor shows it in a repr."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
+        return request
+
+
+class _Body(io.BytesIO):
+    """A request body that knows whether any of it was handed to the network.
+
+    No exception tells this: a TLS error, for one, may come before the first byte or after the last.
+    """
+
+    begun = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.begun = True
+        return super().read(size)
+
+
+class Client:
+    """Calls one gateway with one key. Safe to use from many threads.
+
+    Args:
+        settings: address and key.
+        connections: how many connections are kept for reuse; more are opened when needed.
+        create_timeout: seconds to wait for the answer to a POST.
+    """
+
+    def __init__(self, settings: Settings, *, connections: int = 64, create_timeout: float = CREATE_TIMEOUT) -> None:
+        self._url = settings.base_url + ENDPOINT
+        self._host = urlsplit(settings.base_url).netloc
+        self._key = settings.key
+        self._connections = connections
+        self._create_timeout = create_timeout
+        self._lock = threading.Lock()
+        self._session: requests.Session | None = None
+        self._last_used = 0.0
+
+    def create(self, body: Mapping[str, Any]) -> Attempt:
+        """POST ``body`` once and say what came of it. Never raises for what the network or the gateway does."""
+        sending = _Body(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
+        try:
+            reply = self._call("POST", self._url, self._create_timeout, sending)
+        except (OSError, Unreadable) as error:  # every exception of requests is an OSError
+            outcome = Outcome.LOST if sending.begun else Outcome.NOT_SENT
+            return Attempt(outcome, reason=_reason(error))
+        attempt = classify(reply)
+        if attempt.error:
+            self._redact(attempt.error)
+        return replace(attempt, reason=self._clean(attempt.reason))
+
+    def query(self, task_id: str) -> Task:
+        """Ask for a task by its task_id or external_task_id.
+
+        Raises:
+            TaskNotFound: the gateway does not know the id.
+            UnavailableError: no readable answer; asking again may help.
+            KlingError: of another kind, as the gateway's answer has it; asking again will not help.
+        """
+        try:
+            reply = self._call("GET", f"{self._url}/{quote(task_id, safe='')}", QUERY_TIMEOUT)
+            body = answer.parse(reply.body)
+            refusal = answer.read_refusal(body)
+            if refusal:
+                error = answer.not_found(refusal, reply.status) or answer.as_error(refusal, reply.status)
+                raise self._redact(error)
+            task = answer.read_task(body)
+        except OSError as error:
+            raise UnavailableError(f"The gateway could not be asked: {_reason(error)}.") from None
+        except Unreadable as unreadable:
+            raise self._redact(answer.as_unreadable(str(unreadable), reply.status)) from None
+        if reply.status >= 300:
+            raise answer.as_unreadable("it names no error", reply.status)
+        return replace(task, reason=self._clean(task.reason))
+
+    def _call(self, method: str, url: str, timeout: float, body: _Body | None = None) -> Reply:
+        """One exchange, read to its end.
+
+        Raises:
+            requests.RequestException: the exchange broke.
+            Unreadable: the answer is cut off, too long or too slow.
+        """
+        headers = {"Content-Type": "application/json"} if body else None
+        with self._open_session().request(
+            method,
+            url,
+            data=body,
+            headers=headers,
+            auth=_Bearer(self._key),
+            timeout=(CONNECT_TIMEOUT, timeout),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            content = _read(response, timeout)
+            self._last_used = time.monotonic()
+            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
+
+    def _open_session(self) -> requests.Session:
+        with self._lock:
+            now = time.monotonic()
+            if self._session is None or now - self._last_used > _IDLE_MAX:
+                self._session = self._new_session()
+            self._last_used = now
+            return self._session
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        adapter = HTTPAdapter(pool_maxsize=self._connections, max_retries=0)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        session.headers.update({"Accept": "application/json", "User-Agent": f"ComfyUI-Kling/{VERSION}"})
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # A proxy from the environment has no way to a server on this computer.
+        session.trust_env = not is_loopback(urlsplit(self._url).hostname or "")
+        return session
+
+    def _clean(self, text: str) -> str:
+        """``text`` without the key, anything that looks like one, and the gateway's host."""
+        for secret in (self._key.get_secret_value(), self._host):
+            text = text.replace(secret, "***")
+        return _KEY_LIKE.sub("***", text)
+
+    def _redact(self, error: KlingError) -> KlingError:
+        error.args = (self._clean(error.message),)
+        return error
+
+
+def _read(response: requests.Response, timeout: float) -> bytes:
+    """The whole body, within ``timeout`` seconds in all, however slowly it drips."""
+    deadline = time.monotonic() + timeout
+    content = bytearray()
+    for piece in response.iter_content(1 << 16):
+        content += piece
+        if len(content) > ANSWER_MAX:
+            raise Unreadable("the answer is longer than any that this service gives")
+        if time.monotonic() > deadline:
+            raise Unreadable("the answer came too slowly")
+    announced = response.headers.get("Content-Length", "")
+    encoded = "Content-Encoding" in response.headers
+    if announced.isdecimal() and not encoded and len(content) < int(announced):
+        raise Unreadable("the answer was cut off")
+    return bytes(content)
+
+
+def _reason(error: Exception) -> str:
+    """What broke, in words of our own: the library's texts hold the address."""
+    if isinstance(error, Unreadable):
+        return str(error)
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {CONNECT_TIMEOUT:g} s"
+    if isinstance(error, requests.ReadTimeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the secure connection failed (TLS certificate or proxy)"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy did not let the request through"
+    text = repr(error)
+    if "NameResolution" in text or "getaddrinfo" in text or "gaierror" in text:
+        return "the gateway's name was not found (is this computer online?)"
+    if "NewConnectionError" in text or "refused" in text.lower():
+        return "the connection was refused"
+    return "the connection broke"
