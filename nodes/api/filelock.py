@@ -1,0 +1,54 @@
+"""Locks between processes that end with the process, on every system, without a dependency.
+
+SQLite already holds a file lock for each open transaction, by the means of the system at hand, and the system
+drops it when the process ends in whatever way. An empty database with an exclusive transaction is such a lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+
+def acquire(path: Path, timeout: float = 0.0) -> sqlite3.Connection | None:
+    """Take the lock and keep it until the connection is closed.
+
+    Args:
+        timeout: seconds to wait for another holder.
+
+    Returns:
+        The connection that holds it, None if another one holds it.
+
+    Raises:
+        sqlite3.Error: the file cannot be made or opened.
+    """
+    connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" in str(error):
+            return None
+        raise
+    return connection
+
+
+@contextmanager
+def held(path: Path, timeout: float) -> Iterator[bool]:
+    """Hold the lock for a block of code; yields whether it was obtained within ``timeout`` seconds."""
+    connection = acquire(path, timeout)
+    if connection is None:
+        yield False
+        return
+    with closing(connection):
+        yield True
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process, this one or another, holds the lock."""
+    if not path.exists():
+        return False
+    with held(path, 0.0) as obtained:
+        return not obtained
