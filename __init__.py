@@ -1,0 +1,5 @@
+"""Kling text-to-video through a gateway, as ComfyUI nodes. See README.md."""
+
+from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

@@ -1,0 +1,20 @@
+"""The nodes of this pack, by the ids that saved workflows know them by."""
+
+from __future__ import annotations
+
+from .camera_control import KlingCameraControl
+from .multi_shot import KlingMultiShot
+from .shot import KlingShot
+from .text2video import KlingText2Video
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {
+    node.__name__: node for node in (KlingShot, KlingMultiShot, KlingCameraControl, KlingText2Video)
+}
+
+# ComfyUI's own partner nodes are called "Kling ..." and bill another account: the word Gateway tells these apart.
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
+    "KlingShot": "Kling Gateway Shot",
+    "KlingMultiShot": "Kling Gateway Multi-Shot",
+    "KlingCameraControl": "Kling Gateway Camera Control",
+    "KlingText2Video": "Kling Gateway Text to Video",
+}

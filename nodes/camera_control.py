@@ -1,0 +1,38 @@
+"""KlingCameraControl: a camera move."""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import Any
+
+from .api.request import CameraConfig, CameraControl
+from .widgets import widget
+
+CAMERA_CONTROL = "KLING_CAMERA_CONTROL"
+
+
+class KlingCameraControl:
+    """
+    Describes how the camera moves.
+
+    simple moves along one axis of your choice: set exactly one of the six. The other four types are ready-made
+    moves and ignore the axes. Connect it to camera_control. Only kling-v1 with mode std and 5 s takes one for certain.
+    """
+
+    DESCRIPTION = cleandoc(__doc__)
+    CATEGORY = "Kling"
+    SEARCH_ALIASES = ["kling camera", "camera move", "pan", "tilt", "zoom", "运镜"]
+    RETURN_TYPES = (CAMERA_CONTROL,)
+    RETURN_NAMES = ("camera_control",)
+    OUTPUT_TOOLTIPS = ("The camera move, for KlingText2Video.",)
+    FUNCTION = "describe"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        axes = {axis: widget(CameraConfig, axis, "FLOAT", step=0.1, default=0.0) for axis in CameraConfig.model_fields}
+        return {"required": {"type": widget(CameraControl, "type"), **axes}}
+
+    def describe(self, type: Any, **axes: Any) -> tuple[CameraControl]:
+        """A draft, unchecked: KlingText2Video checks the whole graph and names every problem at once."""
+        config = CameraConfig.model_construct(**axes) if type == "simple" else CameraConfig()
+        return (CameraControl.model_construct(type=type, config=config),)

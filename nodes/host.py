@@ -1,0 +1,161 @@
+"""The only door to ComfyUI. Nothing else in the pack names a module of the host.
+
+A node asks ``current(unique_id)`` for its host: ComfyUI if the code runs inside it, a console otherwise, or
+whatever the headless runner has put in place with ``use``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from .api.waiting import Watcher
+
+_NUMBER = re.compile(r"\d+")
+
+
+class Host(Watcher, Protocol):
+    """What nodes need of the program that they run in, beyond what a job needs (``Watcher``)."""
+
+    dry_run: bool
+
+    def state_dir(self) -> Path:
+        """Where the ledger lies unless the environment says otherwise."""
+
+    def temp_dir(self) -> Path:
+        """Where downloads go: a directory that the host empties by itself."""
+
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
+        """Take the request that a dry run would have sent."""
+
+    def video(self, path: Path) -> Any:
+        """The file as a value of the host's type VIDEO."""
+
+
+class ComfyHost:
+    """A node inside ComfyUI.
+
+    Args:
+        unique_id: the node's id, as the hidden input UNIQUE_ID gives it.
+    """
+
+    dry_run = False
+
+    def __init__(self, unique_id: str) -> None:
+        self._node = unique_id
+
+    def show(self, line: str) -> None:
+        """Show one line on the node, by the host's progress text: it is neither saved nor makes the node dirty."""
+        from server import PromptServer  # type: ignore[import-not-found]
+
+        PromptServer.instance.send_progress_text(line, self._node)
+
+    def progress(self, value: float, total: float) -> None:
+        """Move the node's progress bar."""
+        from comfy_execution.progress import get_progress_state  # type: ignore[import-not-found]
+
+        get_progress_state().update_progress(self._node, value, total)
+
+    def raise_if_cancelled(self) -> None:
+        """Raise the host's own interrupt when the user has pressed Cancel.
+
+        The flag is left as it is, so that every node that runs at the moment sees it.
+        """
+        from comfy import model_management  # type: ignore[import-not-found]
+
+        if model_management.processing_interrupted():
+            raise model_management.InterruptProcessingException
+
+    def state_dir(self) -> Path:
+        """ComfyUI's system user directory for ``kling``, which none of its HTTP routes serves."""
+        import folder_paths  # type: ignore[import-not-found]
+
+        if hasattr(folder_paths, "get_system_user_directory"):
+            return Path(folder_paths.get_system_user_directory("kling"))
+        # Before 0.4 there was no such directory; a name that is no user's is not served either.
+        return Path(folder_paths.get_user_directory()) / "__kling"
+
+    def temp_dir(self) -> Path:
+        import folder_paths
+
+        return Path(folder_paths.get_temp_directory())
+
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
+        raise AssertionError("ComfyUI has no dry run")
+
+    def video(self, path: Path) -> Any:
+        from comfy_api.input_impl import VideoFromFile  # type: ignore[import-not-found]
+
+        return VideoFromFile(str(path))
+
+
+class ConsoleHost:
+    """A node outside ComfyUI: lines go to a text stream, a video is its path.
+
+    Args:
+        label: what to call the node in front of its lines.
+        out: where the lines go; standard error if left out.
+    """
+
+    dry_run = False
+
+    def __init__(self, label: str = "", out: TextIO | None = None) -> None:
+        self._label = f"{label}: " if label else ""
+        self._out = out
+        self._last = ""
+
+    def show(self, line: str) -> None:
+        # A file or a pipe keeps every line, so a countdown is written there once.
+        out = self._out or sys.stderr
+        gist = _NUMBER.sub("", line)
+        if gist == self._last and not out.isatty():
+            return
+        self._last = gist
+        out.write(f"{self._label}{line}\n")
+        out.flush()
+
+    def progress(self, value: float, total: float) -> None:
+        """A console shows the line alone."""
+
+    def raise_if_cancelled(self) -> None:
+        """Ctrl-C ends the whole program, so there is nothing to ask."""
+
+    def state_dir(self) -> Path:
+        return Path.home() / ".kling"
+
+    def temp_dir(self) -> Path:
+        return Path(tempfile.gettempdir()) / "kling"
+
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
+        """Only a host that makes dry runs takes their bodies."""
+
+    def video(self, path: Path) -> Any:
+        return path
+
+
+_placed: ContextVar[Host | None] = ContextVar("kling_host", default=None)
+
+
+@contextmanager
+def use(host: Host) -> Iterator[Host]:
+    """Make ``host`` the current one for the nodes that run inside."""
+    token = _placed.set(host)
+    try:
+        yield host
+    finally:
+        _placed.reset(token)
+
+
+def current(unique_id: str | None = None) -> Host:
+    """The host of the node that runs now."""
+    placed = _placed.get()
+    if placed is not None:
+        return placed
+    # ComfyUI has loaded its server long before any node runs; asking for it here would load a stranger's.
+    return ComfyHost(unique_id or "") if hasattr(sys.modules.get("server"), "PromptServer") else ConsoleHost()

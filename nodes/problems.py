@@ -1,0 +1,64 @@
+"""Problems of a request in terms of the graph: which node, which input, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from pydantic import ValidationError
+
+from .api.errors import GraphError
+
+Location = tuple[int | str, ...]
+
+_ELSEWHERE = {
+    "multi_shot": ("KlingText2Video", "model_name with multi_shot"),
+    "multi_prompt": ("KlingMultiShot", "shots"),
+    "shot_type": ("KlingMultiShot", "shots"),
+    "watermark_info": ("KlingText2Video", "watermark"),
+}
+"""Fields that no widget of KlingText2Video edits under their own name."""
+
+
+def listed(error: ValidationError) -> str:
+    """The problems alone, for a place that names node and input by itself."""
+    return " ".join(detail["msg"] for detail in error.errors(include_url=False))
+
+
+def graph_error(
+    error: ValidationError, sockets: Sequence[int] | None = None, ignored: Collection[str] = ()
+) -> GraphError | None:
+    """One error that lists every problem, None if none is left.
+
+    Args:
+        sockets: for each shot the number of the KlingMultiShot input that it came in by; None without a storyboard.
+        ignored: fields whose problems do not count, because a wire will bring their value.
+    """
+    details = [d for d in error.errors(include_url=False) if d["loc"][:1] not in {(name,) for name in ignored}]
+    if not details:
+        return None
+    lines = [_line(detail["loc"], detail["msg"], sockets) for detail in details]
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    return GraphError("\n".join([f"Nothing was sent and nothing was paid: the graph has {count}.", *lines]))
+
+
+def _line(location: Location, text: str, sockets: Sequence[int] | None) -> str:
+    node, field = _place(location, sockets)
+    return f"- {node}, {field}: {text}"
+
+
+def _place(location: Location, sockets: Sequence[int] | None) -> tuple[str, str]:
+    match location:
+        case ("multi_prompt", int(position), *field) if sockets is not None:
+            return f"KlingShot at shot_{sockets[position]} (shot {position + 1})", str(field[-1]) if field else "shot"
+        case ("camera_control", "config", str(axis)):
+            return "KlingCameraControl", axis
+        case ("camera_control", "config"):
+            return "KlingCameraControl", "type and axes"
+        case ("camera_control", "type"):
+            return "KlingCameraControl", "type"
+        case ("duration",) if sockets is not None:
+            return "KlingMultiShot", "sum of the shots' durations"
+        case (str(name), *_):
+            return _ELSEWHERE.get(name, ("KlingText2Video", name))
+        case _:
+            return "KlingText2Video", "request"

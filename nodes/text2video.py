@@ -1,0 +1,212 @@
+"""KlingText2Video: assembles the graph into one request, submits it once, and gives the task_id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from inspect import cleandoc
+from typing import Any
+
+from pydantic import ValidationError
+
+from . import host as hosts
+from .api import jobs, settings
+from .api.capabilities import DURATIONS, MODELS
+from .api.request import (
+    PROMPT_MAX,
+    CameraConfig,
+    CameraControl,
+    MultiShot,
+    Shot,
+    Text2VideoRequest,
+    WatermarkInfo,
+)
+from .camera_control import CAMERA_CONTROL
+from .multi_shot import MULTI_SHOT
+from .problems import graph_error
+from .widgets import Widget, widget
+
+
+def _field(name: str, kind: str | None = None, **options: Any) -> Widget:
+    return widget(Text2VideoRequest, name, kind, **options)
+
+
+def _socket(kind: str, name: str, tooltip: str | None = None) -> Widget:
+    return kind, {"tooltip": tooltip or Text2VideoRequest.model_fields[name].description}
+
+
+class KlingText2Video:
+    """
+    Sends one text-to-video request to the Kling gateway and gives the task_id.
+
+    The same graph with the same take is the same task: running it again costs nothing, also after an error or a
+    restart. For another video raise take. The key never stands in the workflow: set KLING_API_KEY or use
+    Settings > Kling.
+    """
+
+    DESCRIPTION = cleandoc(__doc__)
+    CATEGORY = "Kling"
+    SEARCH_ALIASES = ["kling", "text to video", "t2v", "可灵", "文生视频"]
+    RETURN_TYPES = ("STRING", "STRING")
+    RETURN_NAMES = ("task_id", "receipt")
+    OUTPUT_TOOLTIPS = (
+        "The id of the task, for KlingVideo.",
+        "JSON text: task_id, external_task_id, request_id, created_at, reused, notes and the request body. No key.",
+    )
+    FUNCTION = "submit"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        # Dynamic prompts would draw another text, and so buy another video, with every click.
+        prose = {"multiline": True, "dynamicPrompts": False, "default": ""}
+        return {
+            "required": {
+                "model_name": _field("model_name", default="kling-v3"),
+                "prompt": _field("prompt", "STRING", **prose),
+                "negative_prompt": _field("negative_prompt", "STRING", **prose),
+                "mode": _field("mode"),
+                "aspect_ratio": _field("aspect_ratio"),
+                "duration": _field("duration", "INT", default=5, min=DURATIONS[0], max=DURATIONS[-1]),
+                "sound": _field("sound"),
+                "cfg_scale": _field("cfg_scale", "FLOAT", step=0.05),
+                "take": (
+                    "INT",
+                    {
+                        "default": 1,
+                        "min": 1,
+                        "max": 999_999,
+                        "control_after_generate": False,
+                        "tooltip": "The same graph with the same take is the same task and is paid once."
+                        " Another take is another paid video.",
+                    },
+                ),
+                "watermark": widget(WatermarkInfo, "enabled", "BOOLEAN"),
+                "callback_url": _field("callback_url", "STRING", default=""),
+                "external_task_id": _field("external_task_id", "STRING", default=""),
+            },
+            "optional": {
+                "camera_control": _socket(CAMERA_CONTROL, "camera_control"),
+                "multi_shot": _socket(
+                    MULTI_SHOT, "multi_shot", "A storyboard. Only kling-v3. Prompt and duration are then not used."
+                ),
+            },
+            "hidden": {"unique_id": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, **inputs: Any) -> bool:
+        """Say before the run what the widgets alone can tell; None stands for a wire.
+
+        Raises:
+            GraphError: it lists every problem. A returned text would be shown once for each input.
+        """
+        wired = {name for name, value in inputs.items() if value is None}
+        assumed = {name: value for name, value in _ASSUMED.items() if name in wired}
+        try:
+            Text2VideoRequest.model_validate(_body({**inputs, **assumed}))
+        except ValidationError as error:
+            problems = graph_error(error, ignored=wired)
+            if problems:
+                raise problems from None
+        return True
+
+    @classmethod
+    def IS_CHANGED(cls, **inputs: Any) -> int:
+        """ComfyUI would hand out a cached task_id for ever, also after KlingVideo has found that the task failed.
+
+        Running anew costs nothing while the task lives, because the ledger knows it.
+        """
+        return jobs.failures_so_far()
+
+    async def submit(self, unique_id: str | None = None, **inputs: Any) -> dict[str, Any]:
+        """Assemble, check, and submit once.
+
+        Returns:
+            ``result``: task_id and receipt (JSON text); ``ui``: what the node shows of them.
+
+        Raises:
+            KlingError: of the kind that tells what the user can do.
+        """
+        here = hosts.current(unique_id)
+        multi_shot: MultiShot | None = inputs.get("multi_shot")
+        try:
+            request = Text2VideoRequest.model_validate(_body(inputs))
+        except ValidationError as error:
+            raise graph_error(error, multi_shot.sockets if multi_shot else None) or error from None
+        take = inputs["take"]
+        if here.dry_run:
+            here.dry_run_body(request.body(), settings.base_url() + settings.ENDPOINT)
+            return _shown(jobs.Submission("", "", None, None, reused=False, body=request.body()), _notes(inputs))
+        gateway = jobs.open_jobs(settings.load(here.state_dir()))
+        submission = await gateway.submit(request, take, here)
+        paid = "already submitted, nothing was paid now" if submission.reused else "submitted"
+        here.show(f"{paid}: {submission.task_id}")
+        return _shown(submission, _notes(inputs))
+
+
+_ASSUMED: dict[str, Any] = {
+    "prompt": "wired",
+    "camera_control": CameraControl(config=CameraConfig(zoom=1)),
+    "multi_shot": MultiShot(shots=(Shot(prompt="wired"),), sockets=(1,)),
+}
+"""Sound values in place of what wires will bring, so that the rules between the other inputs can be checked."""
+
+
+def _body(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The request body that the inputs describe; inputs without a value are left out."""
+    direct = ("model_name", "negative_prompt", "cfg_scale", "mode", "sound", "aspect_ratio")
+    body = {name: inputs.get(name) for name in direct}
+    for name in ("callback_url", "external_task_id"):
+        body[name] = (inputs.get(name) or "").strip()
+    body["duration"] = _seconds(inputs.get("duration"))
+    body["watermark_info"] = {"enabled": inputs.get("watermark", False)}
+    camera: CameraControl | None = inputs.get("camera_control")
+    if camera:
+        body["camera_control"] = {"type": camera.type, "config": dict(camera.config)}
+    multi_shot: MultiShot | None = inputs.get("multi_shot")
+    if multi_shot:
+        lengths = [shot.duration for shot in multi_shot.shots]
+        body |= {"multi_shot": True, "shot_type": "customize"}
+        body["multi_prompt"] = [
+            {"index": index, "prompt": shot.prompt, "duration": _seconds(shot.duration)}
+            for index, shot in enumerate(multi_shot.shots, 1)
+        ]
+        if all(isinstance(length, int) for length in lengths):
+            body["duration"] = str(sum(lengths))
+    else:
+        body |= {"multi_shot": False, "prompt": inputs.get("prompt")}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _seconds(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _notes(inputs: Mapping[str, Any]) -> list[str]:
+    """What the user should know although nothing is wrong."""
+    notes = []
+    model = MODELS[inputs["model_name"]]
+    if inputs.get("multi_shot"):
+        notes.append("The shots decide: prompt and duration of KlingText2Video are not used.")
+    elif len(inputs["prompt"].encode()) > PROMPT_MAX:
+        notes.append(f"The prompt has more than {PROMPT_MAX} bytes; some relays count bytes and may cut or refuse it.")
+    if inputs.get("camera_control") and model.camera_control == "disputed":
+        notes.append(f"Sources disagree whether {inputs['model_name']} follows a camera_control; it may be ignored.")
+    return notes
+
+
+def _shown(submission: jobs.Submission, notes: list[str]) -> dict[str, Any]:
+    """The outputs of the node, and what it shows."""
+    receipt = {
+        "task_id": submission.task_id,
+        "external_task_id": submission.external_task_id,
+        "request_id": submission.request_id,
+        "created_at": submission.created_at,
+        "reused": submission.reused,
+        "notes": [*notes, *submission.notes],
+        "request": submission.body,
+    }
+    shown = {name: receipt[name] for name in ("task_id", "external_task_id", "reused", "notes")}
+    text = json.dumps(receipt, ensure_ascii=False, indent=2)
+    return {"ui": {"kling": [shown]}, "result": (submission.task_id, text)}
