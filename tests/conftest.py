@@ -1,0 +1,64 @@
+"""What all tests share: the pack as ComfyUI loads it, a sandbox gateway, and a clean environment."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nodes.sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parents[1]
+KEY = "sk-test-0123456789abcdef"
+
+
+class _RootIsNoPackage:
+    """Keeps pytest from importing the pack's ``__init__.py``, which only ComfyUI can name in every checkout."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_RootIsNoPackage())
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the developer's key, gateway, proxy or ledger."""
+    for name in ("KLING_API_KEY", "KLING_BASE_URL", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("KLING_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A gateway of this test's own, on a free port."""
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """The sandbox, with the pack pointed at it."""
+    monkeypatch.setenv("KLING_BASE_URL", sandbox.base_url)
+    monkeypatch.setenv("KLING_API_KEY", KEY)
+    return sandbox
+
+
+@pytest.fixture(scope="session")
+def pack() -> ModuleType:
+    """The whole pack under a module name like those that ComfyUI gives: a path with dots replaced."""
+    name = str(ROOT).replace(".", "_x_") + "_as_loaded"
+    spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
