@@ -159,3 +159,9 @@ def current(unique_id: str | None = None) -> Host:
         return placed
     # ComfyUI has loaded its server long before any node runs; asking for it here would load a stranger's.
     return ComfyHost(unique_id or "") if hasattr(sys.modules.get("server"), "PromptServer") else ConsoleHost()
+
+
+def routes() -> Any:
+    """The table that ComfyUI's HTTP routes are added to; None outside ComfyUI."""
+    server = getattr(sys.modules.get("server"), "PromptServer", None)
+    return getattr(getattr(server, "instance", None), "routes", None)

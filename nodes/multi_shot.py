@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from inspect import cleandoc
 from typing import Any
 
@@ -9,6 +10,8 @@ from .api.request import SHOTS_MAX, MultiShot
 from .shot import SHOT
 
 MULTI_SHOT = "KLING_MULTI_SHOT"
+
+_SOCKET = re.compile(r"shot_([1-9][0-9]?)")
 
 
 class KlingMultiShot:
@@ -33,7 +36,11 @@ class KlingMultiShot:
         return {"required": {"shot_1": (SHOT, {"tooltip": "The first shot."})}, "optional": optional}
 
     def collect(self, **shots: Any) -> tuple[MultiShot]:
-        """A draft, unchecked, with gaps closed."""
-        sockets = [i for i in range(1, SHOTS_MAX + 1) if shots.get(f"shot_{i}") is not None]
-        connected = tuple(shots[f"shot_{i}"] for i in sockets)
+        """A draft, unchecked, with gaps closed.
+
+        A workflow edited by hand may wire in a seventh shot. It is kept, so that it is refused and not left out.
+        """
+        numbers = (_SOCKET.fullmatch(name) for name, shot in shots.items() if shot is not None)
+        sockets = sorted(int(number[1]) for number in numbers if number)
+        connected = tuple(shots[f"shot_{number}"] for number in sockets)
         return (MultiShot.model_construct(shots=connected, sockets=tuple(sockets)),)

@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from pydantic import ValidationError
 
 from .api.errors import GraphError
+from .api.wording import reworded
 
 Location = tuple[int | str, ...]
 
 _ELSEWHERE = {
-    "multi_shot": ("KlingText2Video", "model_name with multi_shot"),
     "multi_prompt": ("KlingMultiShot", "shots"),
     "shot_type": ("KlingMultiShot", "shots"),
     "watermark_info": ("KlingText2Video", "watermark"),
@@ -21,11 +21,11 @@ _ELSEWHERE = {
 
 def listed(error: ValidationError) -> str:
     """The problems alone, for a place that names node and input by itself."""
-    return " ".join(detail["msg"] for detail in error.errors(include_url=False))
+    return " ".join(reworded(detail) for detail in error.errors(include_url=False))
 
 
 def graph_error(
-    error: ValidationError, sockets: Sequence[int] | None = None, ignored: Collection[str] = ()
+    *errors: ValidationError, sockets: Sequence[int] | None = None, ignored: Collection[str] = ()
 ) -> GraphError | None:
     """One error that lists every problem, None if none is left.
 
@@ -33,10 +33,11 @@ def graph_error(
         sockets: for each shot the number of the KlingMultiShot input that it came in by; None without a storyboard.
         ignored: fields whose problems do not count, because a wire will bring their value.
     """
-    details = [d for d in error.errors(include_url=False) if d["loc"][:1] not in {(name,) for name in ignored}]
-    if not details:
+    details = [detail for error in errors for detail in error.errors(include_url=False)]
+    found = [(detail["loc"], reworded(detail)) for detail in details if detail["loc"][0] not in ignored]
+    if not found:
         return None
-    lines = [_line(detail["loc"], detail["msg"], sockets) for detail in details]
+    lines = [_line(location, text, sockets) for location, text in found]
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
     return GraphError("\n".join([f"Nothing was sent and nothing was paid: the graph has {count}.", *lines]))
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .api.request import Shot
+from .api.wording import is_blank
 from .problems import listed
 from .widgets import widget
 
@@ -48,7 +49,7 @@ class KlingShot:
             Shot(prompt=prompt)
         except ValidationError as error:
             return listed(error)
-        return bool(prompt.strip()) or "is blank. Write what happens in this shot."
+        return "is blank. Write what happens in this shot." if is_blank(prompt) else True
 
     def describe(self, prompt: str, duration: int) -> tuple[Shot]:
         """A draft, unchecked: KlingText2Video knows the shot's position and names every problem at once."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from inspect import cleandoc
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
 from . import host as hosts
 from .api import jobs, settings
@@ -33,6 +33,22 @@ def _field(name: str, kind: str | None = None, **options: Any) -> Widget:
 
 def _socket(kind: str, name: str, tooltip: str | None = None) -> Widget:
     return kind, {"tooltip": tooltip or Text2VideoRequest.model_fields[name].description}
+
+
+class Unsent(BaseModel):
+    """The inputs that do not go into the body as they are."""
+
+    model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
+
+    take: int = Field(
+        1,
+        ge=1,
+        le=999_999,
+        description="The same graph with the same take is the same task and is paid once."
+        " Another take is another paid video.",
+    )
+    camera_control: InstanceOf[CameraControl] | None = None
+    multi_shot: InstanceOf[MultiShot] | None = None
 
 
 class KlingText2Video:
@@ -70,17 +86,7 @@ class KlingText2Video:
                 "duration": _field("duration", "INT", default=5, min=DURATIONS[0], max=DURATIONS[-1]),
                 "sound": _field("sound"),
                 "cfg_scale": _field("cfg_scale", "FLOAT", step=0.05),
-                "take": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 1,
-                        "max": 999_999,
-                        "control_after_generate": False,
-                        "tooltip": "The same graph with the same take is the same task and is paid once."
-                        " Another take is another paid video.",
-                    },
-                ),
+                "take": widget(Unsent, "take", "INT", control_after_generate=False),
                 "watermark": widget(WatermarkInfo, "enabled", "BOOLEAN"),
                 "callback_url": _field("callback_url", "STRING", default=""),
                 "external_task_id": _field("external_task_id", "STRING", default=""),
@@ -103,12 +109,7 @@ class KlingText2Video:
         """
         wired = {name for name, value in inputs.items() if value is None}
         assumed = {name: value for name, value in _ASSUMED.items() if name in wired}
-        try:
-            Text2VideoRequest.model_validate(_body({**inputs, **assumed}))
-        except ValidationError as error:
-            problems = graph_error(error, ignored=wired)
-            if problems:
-                raise problems from None
+        _checked({**inputs, **assumed}, ignored=wired - assumed.keys())
         return True
 
     @classmethod
@@ -129,20 +130,17 @@ class KlingText2Video:
             KlingError: of the kind that tells what the user can do.
         """
         here = hosts.current(unique_id)
-        multi_shot: MultiShot | None = inputs.get("multi_shot")
-        try:
-            request = Text2VideoRequest.model_validate(_body(inputs))
-        except ValidationError as error:
-            raise graph_error(error, multi_shot.sockets if multi_shot else None) or error from None
-        take = inputs["take"]
+        request, take = _checked(inputs)
+        assert request
         if here.dry_run:
-            here.dry_run_body(request.body(), settings.base_url() + settings.ENDPOINT)
-            return _shown(jobs.Submission("", "", None, None, reused=False, body=request.body()), _notes(inputs))
+            body = jobs.open_jobs(settings.without_key(here.state_dir())).preview(request, take)
+            here.dry_run_body(body, settings.base_url() + settings.ENDPOINT)
+            return _shown(jobs.Submission("", body["external_task_id"], None, None, False, body), _notes(request))
         gateway = jobs.open_jobs(settings.load(here.state_dir()))
         submission = await gateway.submit(request, take, here)
         paid = "already submitted, nothing was paid now" if submission.reused else "submitted"
         here.show(f"{paid}: {submission.task_id}")
-        return _shown(submission, _notes(inputs))
+        return _shown(submission, _notes(request))
 
 
 _ASSUMED: dict[str, Any] = {
@@ -153,46 +151,83 @@ _ASSUMED: dict[str, Any] = {
 """Sound values in place of what wires will bring, so that the rules between the other inputs can be checked."""
 
 
-def _body(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(inputs: Mapping[str, Any], ignored: Collection[str] = ()) -> tuple[Text2VideoRequest | None, int]:
+    """The request that the inputs describe, and the take.
+
+    Args:
+        ignored: inputs whose problems do not count. If they have any, there is no request.
+
+    Raises:
+        GraphError: it lists every problem.
+    """
+    errors, request = [], None
+    given = {name: inputs[name] for name in Unsent.model_fields if name in inputs}
+    try:
+        unsent = Unsent.model_validate(given)
+    except ValidationError as error:
+        errors.append(error)
+        wrong = {detail["loc"][0] for detail in error.errors()}
+        unsent = Unsent.model_construct(**{name: value for name, value in given.items() if name not in wrong})
+    storyboard = unsent.multi_shot
+    body = _body(inputs, storyboard, unsent.camera_control)
+    try:
+        request = Text2VideoRequest.model_validate(body)
+    except ValidationError as error:
+        errors.append(error)
+    if storyboard and "duration" not in body:
+        ignored = {*ignored, "duration"}  # It cannot be told: the shots have problems of their own.
+    problems = graph_error(*errors, sockets=storyboard.sockets if storyboard else None, ignored=ignored)
+    if problems:
+        raise problems
+    return request, unsent.take
+
+
+def _body(inputs: Mapping[str, Any], storyboard: MultiShot | None, camera: CameraControl | None) -> dict[str, Any]:
     """The request body that the inputs describe; inputs without a value are left out."""
     direct = ("model_name", "negative_prompt", "cfg_scale", "mode", "sound", "aspect_ratio")
     body = {name: inputs.get(name) for name in direct}
     for name in ("callback_url", "external_task_id"):
-        body[name] = (inputs.get(name) or "").strip()
-    body["duration"] = _seconds(inputs.get("duration"))
-    body["watermark_info"] = {"enabled": inputs.get("watermark", False)}
-    camera: CameraControl | None = inputs.get("camera_control")
+        text = inputs.get(name)
+        body[name] = text.strip() if isinstance(text, str) else text
+    if inputs.get("watermark") is not None:
+        body["watermark_info"] = {"enabled": inputs["watermark"]}
     if camera:
         body["camera_control"] = {"type": camera.type, "config": dict(camera.config)}
-    multi_shot: MultiShot | None = inputs.get("multi_shot")
-    if multi_shot:
-        lengths = [shot.duration for shot in multi_shot.shots]
-        body |= {"multi_shot": True, "shot_type": "customize"}
-        body["multi_prompt"] = [
-            {"index": index, "prompt": shot.prompt, "duration": _seconds(shot.duration)}
-            for index, shot in enumerate(multi_shot.shots, 1)
-        ]
-        if all(isinstance(length, int) for length in lengths):
-            body["duration"] = str(sum(lengths))
+    if storyboard:
+        body |= {"multi_shot": True, "shot_type": "customize", "duration": _total(storyboard)}
+        body["multi_prompt"] = [_item(index, shot) for index, shot in enumerate(storyboard.shots, 1)]
     else:
-        body |= {"multi_shot": False, "prompt": inputs.get("prompt")}
+        body |= {"multi_shot": False, "prompt": inputs.get("prompt"), "duration": _seconds(inputs.get("duration"))}
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _item(index: int, shot: object) -> object:
+    if not isinstance(shot, Shot):
+        return shot
+    return {"index": index, "prompt": shot.prompt, "duration": _seconds(shot.duration)}
+
+
+def _total(storyboard: MultiShot) -> str | None:
+    """The length of the whole video in seconds, None while it cannot be told."""
+    lengths = [_seconds(shot.duration) if isinstance(shot, Shot) else None for shot in storyboard.shots]
+    known = [int(length) for length in lengths if length and length.isdecimal()]
+    return str(sum(known)) if known and len(known) == len(lengths) and all(known) else None
 
 
 def _seconds(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _notes(inputs: Mapping[str, Any]) -> list[str]:
+def _notes(request: Text2VideoRequest) -> list[str]:
     """What the user should know although nothing is wrong."""
     notes = []
-    model = MODELS[inputs["model_name"]]
-    if inputs.get("multi_shot"):
+    if request.multi_shot:
         notes.append("The shots decide: prompt and duration of KlingText2Video are not used.")
-    elif len(inputs["prompt"].encode()) > PROMPT_MAX:
-        notes.append(f"The prompt has more than {PROMPT_MAX} bytes; some relays count bytes and may cut or refuse it.")
-    if inputs.get("camera_control") and model.camera_control == "disputed":
-        notes.append(f"Sources disagree whether {inputs['model_name']} follows a camera_control; it may be ignored.")
+    for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
+        if text and len(text.encode()) > PROMPT_MAX:
+            notes.append(f"The {name} has more than {PROMPT_MAX} bytes; some relays count bytes and cut or refuse it.")
+    if request.camera_control and MODELS[request.model_name].camera_control == "disputed":
+        notes.append(f"Sources disagree whether {request.model_name} follows a camera_control; it may be ignored.")
     return notes
 
 

@@ -1,7 +1,7 @@
 """Reads any answer of a gateway of this family: what became of a task, or why there is none.
 
 An answer is judged by its body before its HTTP status: gateways send a wrong parameter as 429 and a refusal as
-200. Shapes and codes: CONTRACT.md 1.2 and 1.3 (answers), 2.1 to 2.4 (errors).
+200. The shapes are Kling's own and those of the New-API, One-API and similar relays.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import (
+    AFTER_SENDING,
     CODES,
-    BalanceError,
-    GraphError,
+    GATEWAY_CODES,
+    HTTP_STATUSES,
+    MAY_HAVE_WORKED,
     KlingError,
     SetupError,
     TaskNotFound,
@@ -103,10 +106,10 @@ def read_task(answer: Mapping[str, Any]) -> Task:
         Unreadable: there is no task_id in it.
     """
     layers = list(_layers(answer))
-    task_id = _first(layers, "task_id") or _first(layers, "id")
+    task_id = _task_id(layers)
     if not task_id:
         raise Unreadable("it names no task_id")
-    word = _first(layers, "task_status") or _first(layers, "status") or SUBMITTED
+    word = _status_word(layers)
     status = _STATUS.get(word.lower(), word)
     info = _first_mapping(layers, "task_info")
     return Task(
@@ -130,11 +133,45 @@ def _layers(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         layer = layer.get("data")
 
 
+def _task_id(layers: list[Mapping[str, Any]]) -> str | None:
+    """A plain ``id`` counts only in what also has a status: elsewhere it may name a request or an error."""
+    tasks = [layer for layer in layers if layer.keys() & {"task_status", "status", "object"}]
+    return _first(layers, "task_id") or _first(tasks, "id")
+
+
+def names_task(answer: Mapping[str, Any]) -> bool:
+    """Whether there is a task_id anywhere in ``answer``."""
+    return _task_id(list(_layers(answer))) is not None
+
+
+def _status_word(layers: list[Mapping[str, Any]]) -> str:
+    """The outermost word on the task: a relay that has given a task up keeps Kling's last answer inside.
+
+    A ``status`` that does not stand beside an id says how the call went, not the task.
+    """
+    for layer in layers:
+        beside_an_id = _text(layer.get("status")) if layer.keys() & {"task_id", "id"} else None
+        if beside_an_id and beside_an_id.lower() in _STATUS and "task_status" not in layer:
+            return beside_an_id
+        if word := _text(layer.get("task_status")):
+            return word
+    return _first(layers, "status") or SUBMITTED
+
+
 def _text(value: object) -> str | None:
     """An id or a word as text. Ids may come as JSON numbers; ``bool`` is an ``int`` only to Python."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return value.strip() or None if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    # JSON can spell half of a surrogate pair, which can be neither stored nor shown.
+    return value.encode("utf-8", "replace").decode("utf-8").strip() or None
+
+
+def _words(value: object, most: int = 500) -> str:
+    """A message for the user: on one line, without control characters, and no longer than anybody reads."""
+    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", _text(value) or "").split())
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _first(layers: list[Mapping[str, Any]], name: str) -> str | None:
@@ -169,73 +206,57 @@ def _video_url(layers: list[Mapping[str, Any]]) -> str | None:
 
 def _reason(layers: list[Mapping[str, Any]]) -> str:
     for name in ("task_status_msg", "fail_reason"):
-        if found := _first(layers, name):
+        if found := _words(_first(layers, name), most=2000):
             return found
     error = _first_mapping(layers, "error") or _first_mapping(layers, "task_info")
-    return _text(error.get("message")) or _text(error.get("error")) or ""
+    return _words(error.get("message")) or _words(error.get("error"))
 
 
 # Refusals
 
 
 def read_refusal(answer: Mapping[str, Any]) -> Refusal | None:
-    """The error in ``answer``, or None when it reports success."""
-    request_id = _text(answer.get("request_id")) or _text(answer.get("trace_id"))
-    error = answer.get("error")
-    if isinstance(error, dict) and not {"task_id", "status"} & answer.keys():
-        code = _code(error.get("code")) or _text(error.get("type"))
-        return Refusal(code, _text(error.get("message")) or "", request_id)
-    if "detail" in answer and "code" not in answer:
-        detail = answer["detail"]
-        return Refusal(None, _text(detail) or json.dumps(detail, ensure_ascii=False), request_id)
+    """The error in ``answer``, or None when it reports success or nothing."""
     code = _code(answer.get("code"))
-    if code in _FINE:
+    message = answer.get("message") or answer.get("msg")
+    error = answer.get("error")
+    if not _is_fine(code):
+        return _refusal(code, message or (error.get("message") if isinstance(error, dict) else error), answer)
+    if names_task(answer):
         return None
-    message = _text(answer.get("message")) or ""
-    inner = _unwrapped(message)
-    if inner:
-        return Refusal(inner.code, inner.message, inner.request_id or request_id)
-    return Refusal(code, message, request_id)
+    if isinstance(error, dict) and error:
+        return _refusal(_code(error.get("code")) or _code(error.get("type")), error.get("message"), answer)
+    if isinstance(error, str) and error:
+        return _refusal(None, f"{error}: {message}" if message else error, answer)
+    if answer.get("detail"):
+        detail = answer["detail"]
+        return _refusal(None, _text(detail) or json.dumps(detail, ensure_ascii=False), answer)
+    if answer.get("success") is False:
+        return _refusal(None, message, answer)
+    return None
 
 
-def _unwrapped(message: str) -> Refusal | None:
-    """Kling's own refusal, where a relay put it as a string into its ``message``."""
-    if not message.startswith("{"):
-        return None
-    try:
-        return read_refusal(parse(message.encode("utf-8", "replace")))
-    except Unreadable:
-        return None
+def _refusal(code: int | str | None, message: object, answer: Mapping[str, Any]) -> Refusal:
+    """A refusal, or Kling's own one where a relay put it as a string into its message."""
+    request_id = _text(answer.get("request_id")) or _text(answer.get("trace_id"))
+    text = _text(message) or ""
+    if text.startswith("{"):
+        with suppress(Unreadable):
+            inner = read_refusal(parse(text.encode("utf-8")))
+            if inner:
+                return replace(inner, request_id=inner.request_id or request_id)
+    return Refusal(code, _words(text), request_id)
+
+
+def message_in(answer: Mapping[str, Any]) -> str:
+    """What an answer says that has no error in any known place."""
+    said = _words(answer.get("message") or answer.get("msg"))
+    return f'it says "{said}"' if said else "it names no error"
 
 
 def _code(value: object) -> int | str | None:
-    text = _text(value)
-    return int(text) if text and re.fullmatch(r"-?\d{1,9}", text) else text
-
-
-_GATEWAY_ERRORS: dict[str, tuple[type[KlingError], str]] = {
-    "insufficient_user_quota": (BalanceError, "Top up the gateway account, then run again."),
-    "pre_consume_token_quota_failed": (BalanceError, "Raise the quota of the key or top up, then run again."),
-    "model_not_found": (GraphError, "The gateway does not offer this model to your key. Choose another model_name."),
-    "provider_not_found": (GraphError, "The gateway does not offer this combination. Choose another model or mode."),
-    "access_denied": (SetupError, "Ask the gateway's support, or use another key."),
-    "invalid_request": (GraphError, "Change what the message names, then run again."),
-    "task_failed": (GraphError, "Change what the message names, then run again."),
-    "get_channel_failed": (UnavailableError, "Run again later."),
-    "build_request_failed": (GraphError, "Change the request, then run again."),
-}
-"""Codes that a relay gives before it asks Kling, with the way out: no task was made."""
-
-_STATUS_ERRORS: dict[int, tuple[type[KlingError], str]] = {
-    400: (GraphError, "Change what the message names, then run again."),
-    401: (SetupError, "Check KLING_API_KEY, or the key in Settings > Kling: it may be mistyped, expired or used up."),
-    402: (BalanceError, "Top up the gateway account, then run again."),
-    403: (SetupError, "The key may not do this: ask the gateway's support, or use another key."),
-    404: (SetupError, "Check KLING_BASE_URL."),
-    413: (GraphError, "Make the request shorter."),
-    422: (GraphError, "Change what the message names, then run again."),
-    429: (UnavailableError, "The gateway is busy, or the account is out of quota. Run again in a few minutes."),
-}
+    text = _words(value, most=60)
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text or None
 
 
 def as_error(refusal: Refusal, http_status: int) -> KlingError:
@@ -275,28 +296,31 @@ def _classified(refusal: Refusal, http_status: int) -> tuple[type[KlingError], s
     if isinstance(code, int) and code in CODES:
         entry = CODES[code]
         return entry.error, f"That means: {entry.meaning}. {entry.advice}"
-    if isinstance(code, int) and code in _STATUS_ERRORS:
-        return _STATUS_ERRORS[code]
-    if isinstance(code, str) and code in _GATEWAY_ERRORS:
-        return _GATEWAY_ERRORS[code]
-    return _STATUS_ERRORS.get(http_status, (UnavailableError, "Run again later."))
+    if isinstance(code, int) and code in HTTP_STATUSES:
+        return HTTP_STATUSES[code]
+    if isinstance(code, str) and code in GATEWAY_CODES:
+        return GATEWAY_CODES[code]
+    return HTTP_STATUSES.get(http_status, (UnavailableError, "Run again later."))
 
 
-_FINE = (0, 200, "success", None)
-"""Codes of success: Kling's, two that relays use, and the shapes without any."""
+def _is_fine(code: int | str | None) -> bool:
+    """Success: Kling's 0, the words and the 200 that relays use, and the shapes without any code."""
+    return code in (0, 200, None) or (isinstance(code, str) and code.lower() in ("success", "succeed", "ok"))
+
 
 _NOT_FOUND = "task not found"
-_RELAY_NOT_FOUND = frozenset({"task_not_exist", "task_not_found"})
+_NOT_FOUND_BY_KLING = "task not found by id/external id"
+_NOT_FOUND_CODES = frozenset({"task_not_exist", "task_not_found", 1203})
 
 
 def not_found(refusal: Refusal, http_status: int) -> TaskNotFound | None:
-    """The refusal as ``TaskNotFound`` if it says that there is no such task, else None."""
-    by_kling = refusal.message.lower().startswith(_NOT_FOUND)
-    if not by_kling and refusal.code not in _RELAY_NOT_FOUND:
+    """A refused query as ``TaskNotFound`` if it says that there is no such task, else None."""
+    message = refusal.message.lower()
+    if not message.startswith(_NOT_FOUND) and refusal.code not in _NOT_FOUND_CODES:
         return None
     return TaskNotFound(
         "The gateway knows no task under this id. Check the id; results are deleted 30 days after they were made.",
-        proven=by_kling and "external" in refusal.message.lower(),
+        proven=message.startswith(_NOT_FOUND_BY_KLING),
         code=refusal.code,
         http_status=http_status,
         request_id=refusal.request_id,
@@ -305,10 +329,28 @@ def not_found(refusal: Refusal, http_status: int) -> TaskNotFound | None:
 
 def already_exists(refusal: Refusal) -> bool:
     """Whether the task was refused because its external_task_id is taken."""
-    message = refusal.message.lower()
-    return message.startswith("external_task_id") and "already exist" in message
+    return bool(re.search(r"external[ _]?task[ _]?id.*(already exist|duplicate)", refusal.message, re.I))
 
 
-def refused_before_kling(refusal: Refusal) -> bool:
-    """Whether a relay's code proves that the request never reached Kling."""
-    return isinstance(refusal.code, str) and refusal.code in _GATEWAY_ERRORS
+def proves_refusal(refusal: Refusal, http_status: int) -> bool:
+    """Whether it is certain that no task was made.
+
+    So it is with Kling's own codes but two, with a relay's codes for what it does before it asks Kling, and with
+    other codes as long as neither they nor the status speak of a failure on the way.
+    """
+    code = refusal.code
+    if code in MAY_HAVE_WORKED or code in AFTER_SENDING:
+        return False
+    if is_known(refusal):
+        return True
+    return not any(_is_failure(number) for number in (code, http_status) if isinstance(number, int))
+
+
+def is_known(refusal: Refusal) -> bool:
+    """Whether the code has a fixed meaning, so that nothing else has to be considered."""
+    return refusal.code in CODES or refusal.code in GATEWAY_CODES or refusal.code in HTTP_STATUSES
+
+
+def _is_failure(code: int) -> bool:
+    """408 is the one 4xx that is given after a request may have gone through; from 5000 on, Kling speaks of itself."""
+    return code == 408 or 500 <= code < 600 or 5000 <= code < 6000

@@ -6,11 +6,13 @@ literals: no clock, no socket. The one question that money hangs on is ``pause_b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import Any
 
 from . import answer
 from .answer import Refusal, Task, Unreadable
@@ -67,6 +69,12 @@ class Pace:
         look_for, look_pause: how long a lost answer is looked up, and the first pause; it doubles.
         settle: how long after the POST an unknown id is taken as proof that no task was made.
         slice: how often a waiting node looks whether the user cancelled.
+        poll: pauses between two questions about a task, each with the length of the waiting up to which it holds.
+        missing: how long a task may be unknown to the gateway after it was made or last seen.
+        url_for, url_pause: how long a task that succeeded may be without a link to its video, and the pause meanwhile.
+        download_tries, download_pause, download_pause_most: tries in a row that bring nothing new, and the first and
+            the longest pause between them; it doubles.
+        download_silence: how long a download may bring nothing before its connection counts as broken.
     """
 
     connect_tries: int = 3
@@ -79,6 +87,14 @@ class Pace:
     look_pause: float = 1.0
     settle: float = 60.0
     slice: float = 0.25
+    poll: tuple[tuple[float, float], ...] = ((1, 1), (3, 2), (6, 3), (60, 5), (180, 10), (math.inf, 15))
+    missing: float = 60.0
+    url_for: float = 30.0
+    url_pause: float = 3.0
+    download_tries: int = 5
+    download_pause: float = 1.0
+    download_pause_most: float = 30.0
+    download_silence: float = 30.0
 
 
 def classify(reply: Reply, now: datetime | None = None) -> Attempt:
@@ -88,16 +104,22 @@ def classify(reply: Reply, now: datetime | None = None) -> Attempt:
     except Unreadable as unreadable:
         return _without_a_body(reply, str(unreadable), now)
     refusal = answer.read_refusal(body)
+    if answer.names_task(body):
+        return _naming_a_task(body, refusal, reply)
     if refusal:
         return _refused(refusal, reply, now)
-    if reply.status >= 500:
-        return Attempt(Outcome.LOST, reason=f"the gateway answered HTTP {reply.status} without an error in it")
     if reply.status >= 300:
-        return _without_a_body(reply, "it names no error", now)
-    try:
-        return Attempt(Outcome.ACCEPTED, task=answer.read_task(body))
-    except Unreadable as unreadable:
-        return Attempt(Outcome.LOST, reason=f"the answer cannot be used: {unreadable}")
+        return _without_a_body(reply, answer.message_in(body), now)
+    return Attempt(Outcome.LOST, reason="the answer names no task_id")
+
+
+def _naming_a_task(body: Mapping[str, Any], refusal: Refusal | None, reply: Reply) -> Attempt:
+    """A task that is named counts as made. Only what contradicts it makes that unclear."""
+    task = answer.read_task(body)
+    if reply.status < 300 and not (refusal and answer.is_known(refusal)):
+        return Attempt(Outcome.ACCEPTED, task=task)
+    says = str(answer.as_error(refusal, reply.status)) if refusal else f"the gateway answered HTTP {reply.status}"
+    return Attempt(Outcome.LOST, reason=f"{says}, and yet named the task_id {task.task_id}")
 
 
 def _refused(refusal: Refusal, reply: Reply, now: datetime | None) -> Attempt:
@@ -109,27 +131,25 @@ def _refused(refusal: Refusal, reply: Reply, now: datetime | None) -> Attempt:
         return Attempt(Outcome.BUSY, error=error, retry_after=pause)
     if refusal.code == MAINTENANCE:
         return Attempt(Outcome.CLOSED, error=error, retry_after=pause)
-    if refusal.code in MAY_HAVE_WORKED:
-        return Attempt(Outcome.LOST, reason=str(error))
-    if not isinstance(refusal.code, int) and reply.status >= 500 and not answer.refused_before_kling(refusal):
-        # A relay's internal error comes after it may have passed the request on.
-        return Attempt(Outcome.LOST, reason=str(error))
-    return Attempt(Outcome.REFUSED, error=error)
+    if answer.proves_refusal(refusal, reply.status):
+        return Attempt(Outcome.REFUSED, error=error)
+    if refusal.code not in MAY_HAVE_WORKED and reply.status == 503 and pause is not None:
+        return Attempt(Outcome.CLOSED, error=error, retry_after=pause)
+    return Attempt(Outcome.LOST, reason=str(error))
 
 
 def _without_a_body(reply: Reply, found: str, now: datetime | None) -> Attempt:
     """An answer whose status is all there is to go by."""
-    says = f"the gateway answered HTTP {reply.status}, and {found}"
+    pause = retry_after(reply.headers, now)
     if 300 <= reply.status < 400:
         return Attempt(Outcome.REFUSED, error=answer.redirected(reply.status))
     # 408 is the one 4xx that a proxy gives after the request may have gone through.
     if 400 <= reply.status < 500 and reply.status != 408:
         return Attempt(Outcome.REFUSED, error=answer.as_error(Refusal(None, found), reply.status))
-    pause = retry_after(reply.headers, now)
     if reply.status == 503 and pause is not None:
         closed = answer.as_error(Refusal(None, found), reply.status)
         return Attempt(Outcome.CLOSED, error=closed, retry_after=pause)
-    return Attempt(Outcome.LOST, reason=says)
+    return Attempt(Outcome.LOST, reason=f"the gateway answered HTTP {reply.status}, and {found}")
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -2,7 +2,7 @@
 
 As of 2026-09, for the six models that the gateway lists. Sources: Kling's capability map and its series 3.0
 specification (durations, sound, multi-shot), Kling's own refusal texts (camera_control), the gateway's
-page (the list of models). CONTRACT.md section 5 weighs them against each other.
+page (the list of models). Where they disagree, the newer and the observed one counts.
 """
 
 from __future__ import annotations

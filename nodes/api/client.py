@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -36,6 +36,8 @@ QUERY_TIMEOUT = 30.0
 ANSWER_MAX = 1 << 20
 """Seconds to connect, seconds between two pieces of an answer, and the most bytes an answer may have."""
 
+_PIECE = 64
+
 _IDLE_MAX = 20.0
 """Seconds after which a kept connection is not used again.
 
@@ -43,7 +45,7 @@ Something on the way may have dropped it without a word, and a POST into such a 
 """
 
 
-_KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
+_KEY_LIKE = r"\bsk-[\w*.-]{4,}"
 """Gateways quote parts of a key in their errors."""
 
 
@@ -82,8 +84,8 @@ class Client:
 
     def __init__(self, settings: Settings, *, connections: int = 64, create_timeout: float = CREATE_TIMEOUT) -> None:
         self._url = settings.base_url + ENDPOINT
-        self._host = urlsplit(settings.base_url).netloc
         self._key = settings.key
+        self._clean = _cleaner(settings)
         self._connections = connections
         self._create_timeout = create_timeout
         self._lock = threading.Lock()
@@ -95,7 +97,8 @@ class Client:
         sending = _Body(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
         try:
             reply = self._call("POST", self._url, self._create_timeout, sending)
-        except (OSError, Unreadable) as error:  # every exception of requests is an OSError
+        except (OSError, ValueError, Unreadable) as error:
+            # Every exception of requests is an OSError; those of urllib3 that it lets through are ValueErrors.
             outcome = Outcome.LOST if sending.begun else Outcome.NOT_SENT
             return Attempt(outcome, reason=_reason(error))
         attempt = classify(reply)
@@ -112,19 +115,19 @@ class Client:
             KlingError: of another kind, as the gateway's answer has it; asking again will not help.
         """
         try:
-            reply = self._call("GET", f"{self._url}/{quote(task_id, safe='')}", QUERY_TIMEOUT)
+            reply = self._call("GET", f"{self._url}/{quote(task_id, safe='', errors='replace')}", QUERY_TIMEOUT)
             body = answer.parse(reply.body)
             refusal = answer.read_refusal(body)
             if refusal:
                 error = answer.not_found(refusal, reply.status) or answer.as_error(refusal, reply.status)
                 raise self._redact(error)
             task = answer.read_task(body)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UnavailableError(f"The gateway could not be asked: {_reason(error)}.") from None
         except Unreadable as unreadable:
             raise self._redact(answer.as_unreadable(str(unreadable), reply.status)) from None
         if reply.status >= 300:
-            raise answer.as_unreadable("it names no error", reply.status)
+            raise self._redact(answer.as_unreadable(answer.message_in(body), reply.status))
         return replace(task, reason=self._clean(task.reason))
 
     def _call(self, method: str, url: str, timeout: float, body: _Body | None = None) -> Reply:
@@ -147,6 +150,9 @@ class Client:
         ) as response:
             content = _read(response, timeout)
             self._last_used = time.monotonic()
+            # Before anything is cut short: half a key would no longer be found.
+            key = self._key.get_secret_value().encode("utf-8")
+            content = content.replace(key, b"***") if key else content
             return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
 
     def _open_session(self) -> requests.Session:
@@ -168,22 +174,26 @@ class Client:
         session.trust_env = not is_loopback(urlsplit(self._url).hostname or "")
         return session
 
-    def _clean(self, text: str) -> str:
-        """``text`` without the key, anything that looks like one, and the gateway's host."""
-        for secret in (self._key.get_secret_value(), self._host):
-            text = text.replace(secret, "***")
-        return _KEY_LIKE.sub("***", text)
-
     def _redact(self, error: KlingError) -> KlingError:
         error.args = (self._clean(error.message),)
         return error
+
+
+def _cleaner(settings: Settings) -> Callable[[str], str]:
+    """Takes the key, anything that looks like one, and the gateway's host out of a text."""
+    parts = urlsplit(settings.base_url)
+    literal = (settings.key.get_secret_value(), parts.netloc, parts.hostname or "")
+    found = re.compile("|".join([*(re.escape(text) for text in literal if text), _KEY_LIKE]), re.IGNORECASE)
+    # A function, because the repr of a pattern shows what it looks for.
+    return lambda text: found.sub("***", text)
 
 
 def _read(response: requests.Response, timeout: float) -> bytes:
     """The whole body, within ``timeout`` seconds in all, however slowly it drips."""
     deadline = time.monotonic() + timeout
     content = bytearray()
-    for piece in response.iter_content(1 << 16):
+    # In small pieces, because the clock is looked at between them. An answer has a few hundred bytes.
+    for piece in response.iter_content(_PIECE):
         content += piece
         if len(content) > ANSWER_MAX:
             raise Unreadable("the answer is longer than any that this service gives")
@@ -208,6 +218,8 @@ def _reason(error: Exception) -> str:
         return "the secure connection failed (TLS certificate or proxy)"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy did not let the request through"
+    if isinstance(error, ValueError):
+        return "the address of the gateway or of a proxy cannot be used"
     text = repr(error)
     if "NameResolution" in text or "getaddrinfo" in text or "gaierror" in text:
         return "the gateway's name was not found (is this computer online?)"

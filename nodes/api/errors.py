@@ -13,7 +13,7 @@
 Every message says what happened and what to do next. Ids that a user may need to find a task again are
 kept as attributes and stand at the end of the text.
 
-Source of CODES: Kling's table of service codes (CONTRACT.md 2.1).
+Sources: Kling's table of service codes; the source of the New-API relays for theirs.
 """
 
 from __future__ import annotations
@@ -166,3 +166,31 @@ MAINTENANCE = 5001
 
 MAY_HAVE_WORKED = frozenset({5000, 5002})
 """Codes that Kling gives while it does not know itself whether the task was made."""
+
+GATEWAY_CODES: dict[str, tuple[type[KlingError], str]] = {
+    "insufficient_user_quota": (BalanceError, "Top up the gateway account, then run again."),
+    "pre_consume_token_quota_failed": (BalanceError, "Raise the quota of the key or top up, then run again."),
+    "model_not_found": (GraphError, "The gateway does not offer this model to your key. Choose another model_name."),
+    "provider_not_found": (GraphError, "The gateway does not offer this combination. Choose another model or mode."),
+    "access_denied": (SetupError, "Ask the gateway's support, or use another key."),
+    "invalid_request": (GraphError, "Change what the message names, then run again."),
+    "task_failed": (GraphError, "Change what the message names, then run again."),
+    "get_channel_failed": (UnavailableError, "Run again later."),
+    "build_request_failed": (GraphError, "Change the request, then run again."),
+}
+"""Codes that a relay gives before it asks Kling, with the way out: no task was made."""
+
+HTTP_STATUSES: dict[int, tuple[type[KlingError], str]] = {
+    400: (GraphError, "Change what the message names, then run again."),
+    401: (SetupError, "Check KLING_API_KEY, or the key in Settings > Kling: it may be mistyped, expired or used up."),
+    402: (BalanceError, "Top up the gateway account, then run again."),
+    403: (SetupError, "The key may not do this: ask the gateway's support, or use another key."),
+    404: (SetupError, "Check KLING_BASE_URL."),
+    413: (GraphError, "Make the request shorter."),
+    422: (GraphError, "Change what the message names, then run again."),
+    429: (UnavailableError, "The gateway is busy, or the account is out of quota. Run again in a few minutes."),
+}
+"""The same for answers that have no code of their own, by HTTP status."""
+
+AFTER_SENDING = frozenset({"do_request_failed", "unmarshal_response_failed", "read_response_body_failed"})
+"""A relay's codes for what goes wrong once it has begun to pass the request on."""

@@ -27,11 +27,15 @@ def acquire(path: Path, timeout: float = 0.0) -> sqlite3.Connection | None:
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         connection.close()
         if "locked" in str(error):
             return None
-        raise
+        if "not a database" not in str(error):
+            raise
+        # Something wrote into the file. It could be read, so nobody holds it, and its content never mattered.
+        path.write_bytes(b"")
+        return acquire(path, timeout)
     return connection
 
 

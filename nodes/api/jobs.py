@@ -7,34 +7,25 @@ waiting (for a free slot, for a connection, between look-ups) happens on the eve
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .answer import FAILED as TASK_FAILED
 from .answer import Task
 from .attempt import Attempt, Outcome, Pace, pause_before_resend
-from .client import CONNECT_TIMEOUT, CREATE_TIMEOUT, Client
-from .errors import GraphError, KlingError, OutcomeUnknown, SetupError, TaskFailed, TaskNotFound, UnavailableError
-from .ledger import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from .client import Client
+from .errors import BusyError, KlingError, OutcomeUnknown, TaskFailed, TaskNotFound, UnavailableError
+from .ledger import ACCEPTED, Ledger, Row
 from .request import Text2VideoRequest
+from .sender import RESULT_LIFE as RESULT_LIFE
+from .sender import Sender
 from .settings import Settings
 from .waiting import WORKERS, Watcher, in_thread, sleep
-
-_log = logging.getLogger("kling")
-
-RESULT_LIFE = 30 * 86_400
-"""Seconds after which Kling deletes results: an older task is not worth reusing."""
-
-_RECIPE = "1"
-"""The version of the recipe for external_task_id. Changing it makes every old graph pay again."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +59,6 @@ class _Tally:
         return Outcome.ACCEPTED in self.tries or Outcome.LOST in self.tries
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Where a submission stands: the row to send, the row as the ledger has it, and the POST that was just made."""
-
-    row: Row
-    seen: Row | None
-    attempt: Attempt | None = None
-    notes: tuple[str, ...] = ()
-
-
 class Jobs:
     """Everything that one gateway, one key and one state directory have in common.
 
@@ -95,8 +76,7 @@ class Jobs:
         self.pace = pace or Pace()
         self.client = client or Client(settings, connections=WORKERS)
         self.ledger = Ledger(settings.state_dir)
-        self._active: set[str] = set()
-        self._active_lock = threading.Lock()
+        self._sender = Sender(settings.base_url, self.client, self.ledger)
 
     async def submit(self, request: Text2VideoRequest, take: int, watcher: Watcher) -> Submission:
         """Make sure that there is exactly one task for ``request`` and ``take``, and give it.
@@ -109,145 +89,37 @@ class Jobs:
         """
         tally = _Tally()
         watcher.show("sending")
-        may_resend = False
+        absent = None
         while True:
-            step = await in_thread(watcher, self.pace, self._advance, request, take, may_resend)
-            may_resend = False
+            step = await in_thread(watcher, self.pace, self._sender.advance, request, take, absent)
             if step.attempt:
                 tally.tries[step.attempt.outcome] += 1
                 if step.attempt.task:
-                    return _submission(step, step.attempt.task, tally)
+                    return self._submission(step.row, step.attempt.task, tally)
                 if step.attempt.outcome in (Outcome.LOST, Outcome.EXISTS):
-                    task = await self._look_up(step.row, watcher, step.attempt.reason)
+                    task = await self._look_up(step.row, watcher, step.attempt.reason or _TAKEN)
                     if task:
-                        return _submission(step, task, tally)
+                        return self._submission(step.row, task, tally)
                 else:
                     await self._pause(step.row, step.attempt, tally, watcher)
             elif step.seen and step.seen.state == ACCEPTED:
-                return _submission(step, _task(step.seen), tally)
-            elif step.seen and self._is_open(step.seen):
-                task = await self._look_up(step.seen, watcher, may_resend=True)
+                return self._submission(step.row, step.seen.task(), tally)
+            elif step.seen and step.is_lost:
+                task = await self._look_up(step.seen, watcher, may_resend=not step.is_sending)
                 if task:
-                    return _submission(step, task, tally)
-                may_resend = True
+                    return self._submission(step.row, task, tally)
+                absent = step.seen
             else:
                 watcher.show("the same request is being sent already; waiting for its answer")
                 await sleep(self.pace.slice, watcher, self.pace)
 
     def preview(self, request: Text2VideoRequest, take: int) -> dict[str, Any]:
         """The body that ``submit`` would send now."""
-        return dict(self._plan(request, take).row.request())
-
-    # In a worker thread
-
-    def _advance(self, request: Text2VideoRequest, take: int, may_resend: bool) -> _Step:
-        """Find out where the submission stands and, if it may be sent, send it once."""
-        step = self._plan(request, take)
-        if step.seen and step.seen.state not in (UNSENT, REFUSED) and not (may_resend and self._is_open(step.seen)):
-            return step
-        return self._post(step)
-
-    def _plan(self, request: Text2VideoRequest, take: int) -> _Step:
-        body = request.body()
-        own_id = body.get("external_task_id")
-        base_url = self.settings.base_url
-        identity = [base_url, json.dumps(body, sort_keys=True, ensure_ascii=False), str(take)]
-        fingerprint = _digest(*identity)
-        seen = self.ledger.find(base_url, own_id) if own_id else self.ledger.latest(fingerprint)
-        if own_id and seen and seen.fingerprint != fingerprint:
-            raise GraphError(
-                f"The external_task_id {own_id} was used before, for another request or another take."
-                " Change it in KlingText2Video, or clear it to have one made."
-            )
-        if seen and not (seen.state == FAILED or _is_outdated(seen)):
-            return _Step(seen, seen)
-        attempt = seen.attempt + 1 if seen else 1
-        if own_id and seen:
-            raise GraphError(
-                f"The task with the external_task_id {own_id} has failed or its video is gone, and an id can be used"
-                " only once. Change it in KlingText2Video, or clear it to have one made."
-            )
-        body["external_task_id"] = own_id or _mint(self.ledger.installation_id, *identity, str(attempt))
-        text = json.dumps(body, ensure_ascii=False)
-        return _Step(Row(base_url, body["external_task_id"], fingerprint, attempt, take, UNSENT, text), None)
-
-    def _post(self, step: _Step) -> _Step:
-        """Claim, send, record. Whatever becomes of the caller, the answer stands in the ledger afterwards."""
-        row = step.row
-        with self._active_lock:
-            if row.external_task_id in self._active:
-                return step
-            self._active.add(row.external_task_id)
-        try:
-            if not self.ledger.claim(row, step.seen):
-                return step
-            attempt = self.client.create(row.request())
-            notes = self._recorded(lambda: self._record(row, attempt), attempt.task)
-            return replace(step, attempt=attempt, notes=notes)
-        finally:
-            with self._active_lock:
-                self._active.discard(row.external_task_id)
-
-    def _record(self, row: Row, attempt: Attempt) -> None:
-        if attempt.task:
-            self.ledger.accept(row, attempt.task)
-            return
-        states = {Outcome.LOST: UNKNOWN, Outcome.EXISTS: UNKNOWN, Outcome.REFUSED: REFUSED}
-        why = str(attempt.error) if attempt.error else attempt.reason
-        self.ledger.settle(row, states.get(attempt.outcome, UNSENT), why)
-
-    def _recorded(self, record: Callable[[], None], task: Task | None) -> tuple[str, ...]:
-        """Record what is known. If that fails now, the task in hand counts for more than the error."""
-        try:
-            record()
-        except SetupError as error:
-            _log.error("Kling: %s", error)
-            if task:
-                return (f"The task could not be recorded: {error.message} Keep the task_id {task.task_id}.",)
-        return ()
-
-    def _adopt(self, row: Row) -> Task:
-        """Ask the gateway for the task of ``row`` and record it.
-
-        Raises:
-            TaskFailed: it exists and has failed; the next run makes a new one.
-            TaskNotFound, UnavailableError, KlingError: as ``Client.query``.
-        """
-        task = self.client.query(row.external_task_id)
-        # Some relays answer a query for any id with a stub that carries that id and never ends.
-        if task.external_task_id not in (None, row.external_task_id) or task.task_id == row.external_task_id:
-            raise UnavailableError("the gateway answered with another task")
-        self._recorded(lambda: self.ledger.accept(row, task), task)
-        if task.status == TASK_FAILED:
-            self._recorded(lambda: self.ledger.fail(row.base_url, task.task_id, task.reason), task)
-            raise task_failed(task)
-        return task
+        return self._sender.preview(request, take)
 
     def recover(self) -> Iterator[tuple[Row, str]]:
         """Look up every submission whose answer is still open, newest first; gives each with what was found."""
-        for row in self.ledger.rows(SENDING, UNKNOWN):
-            if not self._is_open(row):
-                yield row, "is being sent at this moment"
-                continue
-            try:
-                yield row, f"found: task_id {self._adopt(row).task_id}"
-            except TaskNotFound as error:
-                yield row, "no such task" if error.proven else "the gateway cannot look up an external_task_id"
-            except KlingError as error:
-                yield row, str(error)
-
-    # On the event loop
-
-    def _is_open(self, row: Row) -> bool:
-        """Whether the answer to ``row`` was lost: nobody who could still record it is at work."""
-        if row.state == UNKNOWN:
-            return True
-        if row.state != SENDING:
-            return False
-        if row.owner == self.ledger.owner:
-            with self._active_lock:
-                return row.external_task_id not in self._active
-        return time.time() - row.sent_at > _LONGEST_POST or not self.ledger.is_under_way(row)
+        return self._sender.recover()
 
     async def _look_up(self, row: Row, watcher: Watcher, reason: str = "", *, may_resend: bool = False) -> Task | None:
         """Ask for a task whose answer was lost, and adopt it.
@@ -261,16 +133,20 @@ class Jobs:
             TaskFailed: it exists and has failed.
         """
         pace, now, absent = self.pace, time.monotonic(), 0
-        settled_at = now + row.sent_at + pace.settle - time.time()
+        # The wall clock may have been set since; it never makes anyone wait longer than a fresh row does.
+        settled_at = now + pace.settle - min(max(time.time() - row.sent_at, 0), pace.settle)
         end = max(now + pace.look_for, settled_at + pace.look_pause if may_resend else 0)
         pause = pace.look_pause
         while True:
             try:
-                return await in_thread(watcher, pace, self._adopt, row)
+                task = await in_thread(watcher, pace, self._sender.adopt, row)
+                if task.status == TASK_FAILED:
+                    raise task_failed(task)
+                return task
             except TaskNotFound as error:
                 absent = absent + 1 if error.proven else 0
                 reason = reason or "the gateway does not know its external_task_id"
-            except UnavailableError as error:
+            except (UnavailableError, BusyError) as error:
                 reason = reason or error.message
             except TaskFailed:
                 raise
@@ -296,6 +172,17 @@ class Jobs:
         tally.waited[attempt.outcome] += pause
         await sleep(pause, watcher, self.pace, f"{_WAITING_FOR[attempt.outcome]}, try {tries + 1}")
 
+    def _submission(self, row: Row, task: Task, tally: _Tally) -> Submission:
+        return Submission(
+            task.task_id,
+            row.external_task_id,
+            task.request_id,
+            task.created_at,
+            reused=not tally.paid(),
+            body=row.request(),
+            notes=(_UNRECORDED.format(task.task_id),) if not self._sender.is_recorded(row) else (),
+        )
+
 
 _WAITING_FOR = {
     Outcome.NOT_SENT: "no connection",
@@ -303,36 +190,11 @@ _WAITING_FOR = {
     Outcome.CLOSED: "Kling is closed for the moment",
 }
 
-_LONGEST_POST = CONNECT_TIMEOUT + 2 * CREATE_TIMEOUT
-"""Seconds after which a row that is still ``sending`` was forgotten, even if its process lives."""
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()
-
-
-def _mint(*parts: str) -> str:
-    return f"comfyui-{_digest(_RECIPE, *parts)[:32]}"
-
-
-def _is_outdated(row: Row) -> bool:
-    return row.state == ACCEPTED and time.time() - row.accepted_at > RESULT_LIFE
-
-
-def _task(row: Row) -> Task:
-    return Task(str(row.task_id), created_at=row.task_created_at, request_id=row.request_id)
-
-
-def _submission(step: _Step, task: Task, tally: _Tally) -> Submission:
-    return Submission(
-        task.task_id,
-        step.row.external_task_id,
-        task.request_id,
-        task.created_at,
-        reused=not tally.paid(),
-        body=step.row.request(),
-        notes=step.notes,
-    )
+_TAKEN = "the gateway says that its external_task_id is taken"
+_UNRECORDED = (
+    "The state directory cannot be written now, so this task stands in no record yet. Keep the task_id {};"
+    " free space or mend the permissions and run again before you restart."
+)
 
 
 def _final_error(attempt: Attempt, row: Row, waited: float) -> KlingError:
@@ -350,8 +212,8 @@ def _final_error(attempt: Attempt, row: Row, waited: float) -> KlingError:
 
 def _unknown(row: Row, reason: str) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"The request was sent, but its answer did not arrive ({reason.rstrip('.')}), and the gateway could not say"
-        " whether a task was made. Run the same graph again in a minute: it looks the task up before anything is paid."
+        f"The request was sent and a task may have been made, but no answer names it ({reason.rstrip('.')}), and it"
+        " could not be looked up. Run the same graph again in a minute: it looks the task up before anything is paid."
         " If this stays so, look for the external_task_id in the gateway's own list of tasks; only if it is not there,"
         " raise take to pay for a new one.",
         external_task_id=row.external_task_id,

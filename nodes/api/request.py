@@ -20,17 +20,17 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from . import rules, wording
 
 PROMPT_MAX = 2500
 SHOT_PROMPT_MAX = 512
-SHOTS_MAX = 6
+SHOTS_MAX = rules.SHOTS_MAX
 EXTERNAL_TASK_ID_MAX = 64
 
 ModelName = Literal["kling-v1", "kling-v1-6", "kling-v2-master", "kling-v2-1-master", "kling-v2-5-turbo", "kling-v3"]
@@ -92,7 +92,10 @@ Axis = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 class _Part(BaseModel):
     """Strict, frozen, and without room for unknown keys: a typing error must not cost money."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+    # No protected names: older pydantic would warn of ``model_name`` with every start.
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
+    )
 
 
 class Shot(_Part):
@@ -131,10 +134,6 @@ class CameraConfig(_Part):
     roll: Axis = Field(0, description="Roll the picture: negative counter-clockwise, positive clockwise.")
     zoom: Axis = Field(0, description="Change the view: negative narrower (longer lens), positive wider.")
 
-    def moving(self) -> list[str]:
-        """The names of the axes that are not zero."""
-        return [axis for axis in CameraConfig.model_fields if getattr(self, axis) != 0]
-
 
 class CameraControl(_Part):
     """A camera move. Only ``simple`` reads ``config``; a preset carries six zeros, as the gateway asks for one."""
@@ -149,7 +148,7 @@ class CameraControl(_Part):
 class ShotItem(_Part):
     """One entry of ``multi_prompt``: index from 1, prompt of 1 to 512 characters, duration as text."""
 
-    index: int = Field(ge=1, le=SHOTS_MAX)
+    index: int
     prompt: Annotated[str, Field(min_length=1, max_length=SHOT_PROMPT_MAX), Writable]
     duration: str
 
@@ -164,7 +163,7 @@ class Text2VideoRequest(_Part):
     """One text-to-video request, exactly as it goes over the wire.
 
     Build it with ``Text2VideoRequest.model_validate(body)``, which raises ``pydantic.ValidationError`` holding
-    every problem of the body, or with ``parse``, which raises one ``GraphError`` that names nodes.
+    every problem of the body.
     """
 
     model_name: ModelName = Field(
@@ -176,7 +175,7 @@ class Text2VideoRequest(_Part):
     )
     multi_shot: bool = False
     shot_type: Literal["customize"] | None = None
-    multi_prompt: Annotated[tuple[ShotItem, ...], Field(strict=False, min_length=1, max_length=SHOTS_MAX)] | None = None
+    multi_prompt: Annotated[tuple[ShotItem, ...], Field(strict=False)] | None = None
     negative_prompt: Annotated[str, Field(max_length=PROMPT_MAX), Writable] | None = Field(
         None, description=f"What the video should not show, up to {PROMPT_MAX} characters. May be empty."
     )
@@ -218,9 +217,9 @@ class Text2VideoRequest(_Part):
         try:
             request = handler(body)
         except ValidationError as error:
-            problems = [wording.line_error(detail) for detail in error.errors(include_url=False)]
+            problems = list(wording.line_errors(error))
         if isinstance(body, Mapping):
-            problems += rules.broken(body, unsound={p["loc"][0] for p in problems if p.get("loc")})
+            problems += rules.broken(body, unsound=[problem["loc"] for problem in problems])
         if problems or request is None:
             raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True)
         return request

@@ -1,41 +1,48 @@
 """The rules between fields: what a model can do, and what a storyboard must be.
 
-Sources: the gateway's page for multi_shot, shot_type and multi_prompt; CONTRACT.md sections 4.1 and 5 for the
-rest. A rule is checked only while the fields that it reads are sound by themselves.
+Sources: the gateway's page for multi_shot, shot_type and multi_prompt; Kling's documents and refusal texts for
+camera moves and for what depends on the model (capabilities.py).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from .capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS, with_ability
-from .wording import quoted
+from .capabilities import CAMERA_DURATION, CAMERA_MODE, DURATIONS, MODELS, with_ability
+from .wording import is_blank, quoted
+
+Location = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
     """Where in the body, and what is wrong there."""
 
-    loc: tuple[str | int, ...]
+    loc: Location
     text: str
 
 
 Rule = Callable[[Mapping[str, Any]], Iterator[Problem]]
 
+SHOTS_MAX = 6
+AXES = ("horizontal", "vertical", "pan", "tilt", "roll", "zoom")
+
 _SECONDS = re.compile(r"[1-9][0-9]?")
 
 
-def broken(body: Mapping[str, Any], unsound: set[str | int]) -> list[InitErrorDetails]:
+def broken(body: Mapping[str, Any], unsound: Collection[Location]) -> list[InitErrorDetails]:
     """Every broken rule of ``body`` as pydantic line errors.
 
     Args:
         body: the raw body, field names to JSON values.
-        unsound: names of the fields that already have a problem of their own.
+        unsound: where something is wrong already. A rule is left out if a field that it needs is in there as a
+            whole; a problem is left out if its place has one.
     """
-    found = [problem for fields, rule in _RULES if not unsound.intersection(fields) for problem in rule(body)]
+    roots = {place[0] for place in unsound if len(place) == 1}
+    found = [problem for fields, rule in _RULES if not roots & fields for problem in rule(body)]
     return [
         {
             "type": PydanticCustomError("problem", "{text}", {"text": problem.text}),
@@ -43,6 +50,7 @@ def broken(body: Mapping[str, Any], unsound: set[str | int]) -> list[InitErrorDe
             "input": body.get(str(problem.loc[0])),
         }
         for problem in found
+        if not any(problem.loc[: len(place)] == place for place in unsound)
     ]
 
 
@@ -55,12 +63,11 @@ def _prompt(body: Mapping[str, Any]) -> Iterator[Problem]:
     if body.get("multi_shot"):
         if prompt:
             yield Problem(("prompt",), "is not used when multi_shot is true. Leave it out.")
-    elif not prompt.strip():
+    elif is_blank(prompt):
         yield Problem(("prompt",), "is blank. Write what the video shows, or connect a KlingMultiShot.")
 
 
 def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
-    shots = body.get("multi_prompt")
     if not body.get("multi_shot"):
         for name in ("shot_type", "multi_prompt"):
             if body.get(name) is not None:
@@ -68,25 +75,35 @@ def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if body.get("shot_type") is None:
         yield Problem(("shot_type",), "is missing; multi_shot needs 'customize'. Add it.")
-    if shots is None:
+    if body.get("multi_prompt") is None:
         yield Problem(("multi_prompt",), "is missing; multi_shot needs 1 to 6 shots. Connect at least shot_1.")
         return
+    shots = _shots(body)
+    # Not left to pydantic, which would count sound shots only and say nothing of the others.
+    if not 1 <= len(shots) <= SHOTS_MAX:
+        way_out = "Connect at least shot_1" if not shots else f"Disconnect {len(shots) - SHOTS_MAX}"
+        yield Problem(("multi_prompt",), f"has {len(shots)} shots; 1 to {SHOTS_MAX} are allowed. {way_out}.")
     for position, shot in enumerate(shots):
-        # Any of the three may be an attribute of a model or the key of a mapping.
         index, prompt, duration = (_part(shot, name) for name in ("index", "prompt", "duration"))
         if index != position + 1:
             yield Problem(("multi_prompt", position, "index"), f"is {index}; it must be {position + 1}. Renumber.")
-        if not prompt.strip():
+        if isinstance(prompt, str) and is_blank(prompt):
             yield Problem(("multi_prompt", position, "prompt"), "is blank. Write what happens in this shot.")
         if _seconds(duration) is None:
             yield Problem(
                 ("multi_prompt", position, "duration"),
-                f"is {quoted(duration)}; whole seconds from 1 are allowed. Correct the value.",
+                f"is {quoted(duration)} s; whole seconds from 1 to {DURATIONS[-1]} are allowed. Correct the value.",
             )
 
 
-def _part(shot: object, name: str) -> Any:
-    return shot.get(name) if isinstance(shot, Mapping) else getattr(shot, name)
+def _shots(body: Mapping[str, Any]) -> Sequence[object]:
+    shots = body.get("multi_prompt")
+    return shots if isinstance(shots, (list, tuple)) else ()
+
+
+def _part(whole: object, name: str, default: object = None) -> Any:
+    """A value of what may be a model or a mapping, or neither as long as nobody has checked it."""
+    return whole.get(name, default) if isinstance(whole, Mapping) else getattr(whole, name, default)
 
 
 def _multi_shot_model(body: Mapping[str, Any]) -> Iterator[Problem]:
@@ -111,7 +128,7 @@ def _length(body: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _sum(body: Mapping[str, Any]) -> Iterator[Problem]:
-    lengths = [_seconds(_part(shot, "duration")) for shot in body.get("multi_prompt") or ()]
+    lengths = [_seconds(_part(shot, "duration")) for shot in _shots(body)]
     known = [length for length in lengths if length is not None]
     if body.get("multi_shot") and known and len(known) == len(lengths):
         total = sum(known)
@@ -152,13 +169,15 @@ def _camera_model(body: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _camera_move(body: Mapping[str, Any]) -> Iterator[Problem]:
     camera = body.get("camera_control")
-    if camera is None or (_part(camera, "type") or "simple") != "simple":
+    if camera is None or _part(camera, "type", "simple") != "simple":
         return
-    config = _part(camera, "config") or {}
-    axes = config if isinstance(config, Mapping) else config.model_dump()
+    config = _part(camera, "config")
+    axes = {axis: _part(config, axis, 0) for axis in AXES}
+    if not all(isinstance(value, (int, float)) for value in axes.values()):
+        return
     moving = {axis: value for axis, value in axes.items() if value != 0}
     if len(moving) != 1:
-        there = ", ".join(f"{axis} {value:g}" for axis, value in moving.items()) or "all six are 0"
+        there = ", ".join(f"{axis} {quoted(value)}" for axis, value in moving.items()) or "all six are 0"
         yield Problem(
             ("camera_control", "config"),
             f"needs exactly one axis that is not 0 for type simple; here {there}."
@@ -176,4 +195,4 @@ _RULES: list[tuple[set[str], Rule]] = [
     ({"model_name", "mode", "duration", "camera_control"}, _camera_model),
     ({"camera_control"}, _camera_move),
 ]
-"""Each rule with the fields that it reads."""
+"""Each rule with the fields that it cannot do without. Inside of shots and axes the rules find their own way."""

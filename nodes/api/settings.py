@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ DEFAULT_BASE_URL = "https://www.kkiai.com/kling"
 ENDPOINT = "/v1/videos/text2video"
 KEY_FILE = "api_key"
 
+_PASTED_ALONG = re.compile(r"\s*(authorization:\s*)?bearer(\s+|$)", re.IGNORECASE)
+
 _HOW_TO_SET_A_KEY = (
     f"Make a key on the gateway's website, then put it into the environment variable {KEY_VARIABLE} and restart"
     " ComfyUI, or enter it under Settings > Kling. Never put it into a workflow."
@@ -34,10 +37,10 @@ _HOW_TO_SET_A_KEY = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What a call needs. The key is a ``SecretStr``: it shows in no repr, log or traceback."""
+    """What a call needs. Its repr shows neither the key nor the host nor a path, wherever it is printed."""
 
-    base_url: str
-    state_dir: Path
+    base_url: str = field(repr=False)
+    state_dir: Path = field(repr=False)
     key: SecretStr
     key_source: str
 
@@ -53,36 +56,72 @@ def load(default_state_dir: Path) -> Settings:
     return Settings(base_url(), directory, key, source)
 
 
+def without_key(default_state_dir: Path) -> Settings:
+    """The settings for what needs no key, such as showing a request.
+
+    Raises:
+        SetupError: the base URL cannot be used.
+    """
+    return Settings(base_url(), state_dir(default_state_dir), SecretStr(""), "none")
+
+
 def state_dir(default: Path) -> Path:
-    """The directory of the ledger and of the key file: KLING_STATE_DIR, else ``default``."""
-    named = os.environ.get(STATE_DIR_VARIABLE, "").strip()
-    return Path(named).expanduser() if named else default
+    """The directory of the ledger and of the key file: KLING_STATE_DIR, else ``default``.
+
+    Raises:
+        SetupError: it is not a whole path. Relative to wherever ComfyUI is started, there would be a record of paid
+            tasks for each place, and every graph would be paid once in each.
+    """
+    named = _variable(STATE_DIR_VARIABLE)
+    if not named:
+        return default
+    try:
+        directory = Path(named).expanduser()
+    except RuntimeError:
+        directory = Path()
+    if not directory.is_absolute():
+        raise SetupError(
+            f"{STATE_DIR_VARIABLE} must be a whole path from the root or from ~, so that it is the same wherever"
+            " ComfyUI is started. Correct it, or unset it to use the default."
+        )
+    return directory
+
+
+def _variable(name: str) -> str:
+    """An environment variable without the spaces and quotes that people set along with it."""
+    return os.environ.get(name, "").strip().strip("\"'").strip()
 
 
 def base_url() -> str:
     """The gateway's address without a slash at the end, for example ``https://www.kkiai.com/kling``.
 
+    However it is spelled, one gateway has one address: it is part of what makes two submissions the same.
+
     Raises:
         SetupError: it is no https URL (plain http is for this computer alone), or carries more than a path.
     """
-    url = os.environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
-    url = url.rstrip("/").removesuffix(ENDPOINT)
+    url = _variable(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
     hint = f"Correct {BASE_URL_VARIABLE}, or unset it to use the default."
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
     except ValueError:
         raise SetupError(f"{BASE_URL_VARIABLE} is not a URL. {hint}") from None
-    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
         raise SetupError(f"{BASE_URL_VARIABLE} must look like https://host/path. {hint}")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if any(c in url for c in "@?#\\"):
         raise SetupError(f"{BASE_URL_VARIABLE} may hold a host and a path only. {hint}")
     if parts.scheme == "http" and not is_loopback(host):
         raise SetupError(
             f"{BASE_URL_VARIABLE} is plain http, which would show the key to everyone on the way."
             f" Use https; http is only for this computer. {hint}"
         )
-    return url
+    address = f"[{host}]" if ":" in host else host
+    if port not in (None, {"http": 80, "https": 443}[parts.scheme]):
+        address = f"{address}:{port}"
+    path = parts.path.rstrip("/").removesuffix(ENDPOINT).rstrip("/")
+    return f"{parts.scheme}://{address}{path}"
 
 
 def is_loopback(host: str) -> bool:
@@ -105,7 +144,7 @@ def find_key(directory: Path) -> tuple[SecretStr, str]:
     if from_environment:
         return clean_key(from_environment, KEY_VARIABLE), "environment"
     try:
-        from_file = (directory / KEY_FILE).read_text(encoding="utf-8").strip()
+        from_file = (directory / KEY_FILE).read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         from_file = ""
     except (OSError, UnicodeDecodeError):
@@ -126,11 +165,7 @@ def clean_key(text: str, origin: str) -> SecretStr:
     Raises:
         SetupError: what is left holds spaces, line breaks or characters that a header cannot carry.
     """
-    key = text.strip()
-    if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'":
-        key = key[1:-1].strip()
-    if key[:7].lower() == "bearer ":
-        key = key[7:].strip()
+    key = _PASTED_ALONG.sub("", text.strip().strip("\"'")).strip().strip("\"'").strip()
     if not key:
         raise SetupError(f"{origin} is empty. {_HOW_TO_SET_A_KEY}")
     wrong = next((i for i, c in enumerate(key, 1) if not "!" <= c <= "~"), None)

@@ -5,16 +5,20 @@ Only calls that are under way hold a thread, from a pool of our own.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .attempt import Pace
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+# asyncio takes as long to load as half of the pack. Whoever awaits anything here has it already, so it is imported
+# where it is used.
 
 T = TypeVar("T")
 
@@ -37,6 +41,8 @@ class Watcher(Protocol):
 
 @cache
 def _pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
     # asyncio's own pool has six threads on two cores, which would send six requests at a time.
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="kling")
 
@@ -47,19 +53,22 @@ async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *a
     Raises:
         whatever ``function`` raises, and the host's interrupt.
     """
+    import asyncio
+
+    watcher.raise_if_cancelled()
     loop = asyncio.get_running_loop()
-    done = asyncio.Event()
+    done = loop.create_future()
 
     def wake(_: Future[T]) -> None:
         with suppress(RuntimeError):  # ComfyUI may have closed the loop while the thread was at work.
-            loop.call_soon_threadsafe(done.set)
+            loop.call_soon_threadsafe(done.set_result, None)
 
     future = _pool().submit(function, *args)
     future.add_done_callback(wake)
     try:
         while not future.done():
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(done.wait(), pace.slice)
+            # Not wait_for: before Python 3.12 it can swallow the cancellation of a closing loop.
+            await asyncio.wait({done}, timeout=pace.slice)
             if not future.done():
                 watcher.raise_if_cancelled()
     finally:
@@ -70,6 +79,8 @@ async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *a
 
 async def sleep(seconds: float, watcher: Watcher, pace: Pace, line: str = "") -> None:
     """Wait on the event loop, counting down on the node, until the time is over or the user cancels."""
+    import asyncio
+
     end = time.monotonic() + seconds
     shown = None
     while (left := end - time.monotonic()) > 0:
@@ -78,4 +89,5 @@ async def sleep(seconds: float, watcher: Watcher, pace: Pace, line: str = "") ->
         if line and whole != shown:
             watcher.show(f"{line} in {whole} s")
             shown = whole
-        await asyncio.sleep(min(pace.slice, left))
+        # At moments that are the same for all: a hundred waiting nodes wake the event loop once, not a hundred times.
+        await asyncio.sleep(min(pace.slice - time.monotonic() % pace.slice, left))

@@ -5,8 +5,11 @@ The name of the field is left out: it stands in the location of the error, and e
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 _SHOWN = 60
@@ -19,16 +22,23 @@ def quoted(value: object) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def line_error(detail: ErrorDetails) -> InitErrorDetails:
-    """One of pydantic's own errors, reworded. Errors that are worded already keep their words."""
-    return {
-        "type": PydanticCustomError("problem", "{text}", {"text": _reworded(detail)}),
-        "loc": detail["loc"],
-        "input": detail["input"],
-    }
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in ``text``: characters such as U+200B or U+FEFF come along with a paste."""
+    return all(c.isspace() or unicodedata.category(c) == "Cf" for c in text)
 
 
-def _reworded(detail: ErrorDetails) -> str:
+def line_errors(error: ValidationError) -> Iterator[InitErrorDetails]:
+    """Pydantic's own errors, reworded. Errors that are worded already keep their words."""
+    for detail in error.errors(include_url=False):
+        yield {
+            "type": PydanticCustomError("problem", "{text}", {"text": reworded(detail)}),
+            "loc": detail["loc"],
+            "input": detail["input"],
+        }
+
+
+def reworded(detail: ErrorDetails) -> str:
+    """What is there, what is allowed and what to do, for one of pydantic's errors."""
     value: Any = detail["input"]
     limits = detail.get("ctx", {})
     match detail["type"]:
@@ -37,8 +47,6 @@ def _reworded(detail: ErrorDetails) -> str:
             return f"has {len(value)} characters; at most {most} are allowed. Shorten it by {len(value) - most}."
         case "string_too_short":
             return "is empty. Write what happens."
-        case "too_short" | "too_long":
-            return f"has {len(value)} shots; 1 to 6 are allowed. Connect shots accordingly."
         case "greater_than_equal":
             return f"is {quoted(value)}; at least {limits['ge']:g} is allowed. Raise it."
         case "less_than_equal":
@@ -47,6 +55,12 @@ def _reworded(detail: ErrorDetails) -> str:
             return f"is {quoted(value)}; it must be an ordinary number. Enter one."
         case "literal_error":
             return f"is {quoted(value)}; allowed: {limits['expected'].replace(chr(39), '')}. Choose one of these."
+        case "is_instance_of":
+            return f"is {quoted(value)}, {type(value).__name__}; only a Kling{limits['class']} can be connected here."
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return (
+                f"is {quoted(value)}, {type(value).__name__}; it cannot be used here. Connect a node of the right kind."
+            )
         case "missing":
             return "is missing. Give it a value."
         case "extra_forbidden":

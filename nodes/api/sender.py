@@ -1,0 +1,227 @@
+"""Sends a submission at most once, and remembers what became of it.
+
+Everything here runs in worker threads, a whole step at a time: what the ledger says, the claim, the POST and the
+note of its answer. Nobody can cancel a step in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .answer import FAILED as TASK_FAILED
+from .answer import Task
+from .attempt import Attempt, Outcome
+from .client import CONNECT_TIMEOUT, CREATE_TIMEOUT, Client
+from .errors import GraphError, KlingError, SetupError, TaskNotFound, UnavailableError
+from .ledger import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from .request import Text2VideoRequest
+
+_log = logging.getLogger("kling")
+
+RESULT_LIFE = 30 * 86_400
+"""Seconds after which Kling deletes results: an older task is not worth reusing."""
+
+_RECIPE = "1"
+"""The version of the recipe for external_task_id. Changing it makes every old graph pay again."""
+
+_LONGEST_POST = CONNECT_TIMEOUT + 2 * CREATE_TIMEOUT
+"""Seconds after which a row that is still ``sending`` is looked up, even if its process lives. It is not resent."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a submission stands.
+
+    Attributes:
+        row: what to send.
+        seen: the row as the ledger has it, None if it has none.
+        attempt: the POST that was just made.
+        is_sending: somebody is sending ``seen`` at this moment.
+        is_lost: nobody is left who could still record the answer to ``seen``.
+    """
+
+    row: Row
+    seen: Row | None
+    attempt: Attempt | None = None
+    is_sending: bool = False
+    is_lost: bool = False
+
+
+class Sender:
+    """Knows every submission to one gateway, and makes the POST for one that may be sent.
+
+    Args:
+        base_url: the gateway, as ``client`` has it.
+    """
+
+    def __init__(self, base_url: str, client: Client, ledger: Ledger) -> None:
+        self._base_url, self._client, self._ledger = base_url, client, ledger
+        self._active: set[str] = set()
+        self._active_lock = threading.Lock()
+        self._unrecorded: dict[str, tuple[Row, Task]] = {}
+
+    def preview(self, request: Text2VideoRequest, take: int) -> dict[str, Any]:
+        """The body that ``advance`` would send now."""
+        return dict(self._plan(request, take).row.request())
+
+    def advance(self, request: Text2VideoRequest, take: int, absent: Row | None) -> Step:
+        """Find out where the submission stands and, if it may be sent, send it once.
+
+        Args:
+            absent: a row whose task is proven not to exist. If it is another one now, somebody has sent since.
+        """
+        step = self._plan(request, take)
+        if step.seen is None or step.seen.state in (UNSENT, REFUSED) or step.seen == absent:
+            return self._post(step)
+        is_sending = self._is_sending(step.seen)
+        return replace(step, is_sending=is_sending, is_lost=_is_lost(step.seen, is_sending))
+
+    def _plan(self, request: Text2VideoRequest, take: int) -> Step:
+        body = request.body()
+        own_id = body.get("external_task_id")
+        identity = [self._base_url, json.dumps(body, sort_keys=True, ensure_ascii=False), str(take)]
+        fingerprint = _digest(*identity)
+        seen = self._seen(fingerprint, own_id)
+        is_over = seen is not None and (seen.state == FAILED or _is_outdated(seen))
+        if own_id and seen and seen.fingerprint != fingerprint and seen.state not in (UNSENT, REFUSED):
+            raise GraphError(
+                f"The external_task_id {own_id} was used before, for another request or another take."
+                " Change it in KlingText2Video, or clear it to have one made."
+            )
+        if own_id and is_over:
+            raise GraphError(
+                f"The task with the external_task_id {own_id} has failed or its video is gone, and an id can be used"
+                " only once. Change it in KlingText2Video, or clear it to have one made."
+            )
+        attempt = seen.attempt + (1 if is_over else 0) if seen else 1
+        if seen and not is_over:
+            body["external_task_id"] = seen.external_task_id
+        else:
+            body["external_task_id"] = own_id or _mint(self._ledger.installation_id, *identity, str(attempt))
+        text = json.dumps(body, ensure_ascii=False)
+        row = Row(self._base_url, body["external_task_id"], fingerprint, attempt, take, UNSENT, text)
+        return Step(row, None if is_over else seen)
+
+    def _seen(self, fingerprint: str, own_id: str | None) -> Row | None:
+        """What is known of a submission: from the ledger, or from memory while the ledger cannot be written."""
+        if unrecorded := self._unrecorded.get(fingerprint):
+            self._keep(*unrecorded)
+            return unrecorded[0].accepted(unrecorded[1])
+        return self._ledger.find(self._base_url, own_id) if own_id else self._ledger.latest(fingerprint)
+
+    def _post(self, step: Step) -> Step:
+        """Claim, send, record. Whatever becomes of the caller, the answer stands in the ledger afterwards."""
+        external_task_id = step.row.external_task_id
+        with self._active_lock:
+            if external_task_id in self._active:
+                return step
+            self._active.add(external_task_id)
+        try:
+            row = self._ledger.claim(step.row, step.seen)
+            if row is None:
+                return step
+            attempt = self._client.create(row.request())
+            self._record(row, attempt)
+            return replace(step, row=row, attempt=attempt)
+        finally:
+            with self._active_lock:
+                self._active.discard(external_task_id)
+
+    def _record(self, row: Row, attempt: Attempt) -> None:
+        if attempt.task:
+            self._keep(row, attempt.task)
+            return
+        states = {Outcome.LOST: UNKNOWN, Outcome.EXISTS: UNKNOWN, Outcome.REFUSED: REFUSED}
+        why = str(attempt.error) if attempt.error else attempt.reason
+        try:
+            self._ledger.settle(row, states.get(attempt.outcome, UNSENT), why)
+        except SetupError as error:  # the row still says that it was sent, so it will be looked up
+            _log.error("Kling: %s", error)
+
+    def _keep(self, row: Row, task: Task) -> None:
+        """Record a task that exists. While that fails, it is kept in memory and tried again with the next run."""
+        try:
+            self._ledger.accept(row, task)
+            if task.status == TASK_FAILED:
+                self._ledger.fail(row.base_url, task.task_id, task.reason)
+            self._unrecorded.pop(row.fingerprint, None)
+        except SetupError as error:
+            if task.status != TASK_FAILED:
+                self._unrecorded[row.fingerprint] = row, task
+            _log.error("Kling: task_id %s of %s is not recorded: %s", task.task_id, row.external_task_id, error)
+
+    def adopt(self, row: Row) -> Task:
+        """Ask the gateway for the task of ``row`` and record it, also one that has failed.
+
+        Raises:
+            TaskNotFound, UnavailableError, KlingError: as ``Client.query``.
+        """
+        known = self._ledger.find(row.base_url, row.external_task_id)
+        if known and known.state == ACCEPTED and known.external_task_id == row.external_task_id:
+            return known.task()  # somebody else has found it meanwhile
+        task = self._client.query(row.external_task_id)
+        owner = self._ledger.find(row.base_url, task.task_id) or row
+        if row.external_task_id != owner.external_task_id or task.external_task_id not in (None, row.external_task_id):
+            raise UnavailableError("the gateway answered with another task")
+        self._keep(row, task)
+        return task
+
+    def is_recorded(self, row: Row) -> bool:
+        """Whether the task of ``row`` stands in the ledger, and not only in memory."""
+        return row.fingerprint not in self._unrecorded
+
+    def recover(self) -> Iterator[tuple[Row, str]]:
+        """Look up every submission whose answer is still open, newest first; gives each with what was found."""
+        for row in self._ledger.rows(SENDING, UNKNOWN):
+            if row.base_url != self._base_url:
+                yield row, "was sent to another gateway; set KLING_BASE_URL to that one"
+            elif not _is_lost(row, self._is_sending(row)):
+                yield row, "is being sent at this moment"
+            else:
+                yield row, self._recovered(row)
+
+    def _recovered(self, row: Row) -> str:
+        try:
+            task = self.adopt(row)
+        except TaskNotFound as error:
+            return "no such task" if error.proven else "the gateway cannot look up an external_task_id"
+        except KlingError as error:
+            return str(error)
+        return f"found: task_id {task.task_id}" + (", which has failed" if task.status == TASK_FAILED else "")
+
+    def _is_sending(self, row: Row) -> bool:
+        """Whether somebody who still lives has claimed ``row`` and not settled it."""
+        if row.state == SENDING and row.owner == self._ledger.owner:
+            with self._active_lock:
+                return row.external_task_id in self._active
+        return self._ledger.is_under_way(row)
+
+
+def _is_lost(row: Row, is_sending: bool) -> bool:
+    """Whether a task may exist and nobody is left who could still record it."""
+    if row.state in (UNSENT, ACCEPTED, REFUSED, FAILED):
+        return False
+    # The clock may have been set back, too.
+    return not is_sending or abs(time.time() - row.sent_at) > _LONGEST_POST
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()
+
+
+def _mint(*parts: str) -> str:
+    return f"comfyui-{_digest(_RECIPE, *parts)[:32]}"
+
+
+def _is_outdated(row: Row) -> bool:
+    """Whether Kling has deleted the video. The later of two clocks counts: a wrong one must not buy a task again."""
+    now, by_gateway = time.time(), (row.task_created_at or 0) / 1000
+    made_at = max(row.sent_at, by_gateway if by_gateway < now + 86_400 else 0)
+    return row.state == ACCEPTED and now - made_at > RESULT_LIFE
