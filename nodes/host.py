@@ -114,8 +114,8 @@ class ConsoleHost:
         # A file or a pipe keeps every line, so a countdown is written there once.
         out = self._out or sys.stderr
         gist = _NUMBER.sub("", line)
-        if gist == self._last and not out.isatty():
-            return
+        if out is None or (gist == self._last and not out.isatty()):
+            return  # pythonw on Windows has no standard error
         self._last = gist
         out.write(f"{self._label}{line}\n")
         out.flush()

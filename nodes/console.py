@@ -1,0 +1,269 @@
+"""A run on the console: what is said on the way, where videos go, a rehearsal before anything is paid.
+
+Results go to standard output, everything else to standard error, so that a script can read the one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from . import host, workflow
+from .api.errors import GraphError, KlingError
+from .api.settings import BASE_URL_VARIABLE, KEY_VARIABLE, STATE_DIR_VARIABLE
+from .sandbox import Sandbox
+from .workflow.prompt import Catalogue, PromptNode, WorkflowError, printable_json, shown
+from .workflow.run import Ended, Outcome, Plan, run
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
+"""Exit codes."""
+
+
+def run_file(
+    file: str,
+    catalogue: Catalogue,
+    *,
+    settings: Sequence[str] = (),
+    dry_run: bool = False,
+    in_sandbox: bool = False,
+    output: str | None = None,
+) -> int:
+    """Run the Kling part of a workflow file; the task_ids are all that goes to standard output.
+
+    Args:
+        settings: values in place of the file's, each as NODE.INPUT=VALUE.
+        dry_run: print what would be sent, send nothing.
+        in_sandbox: against a gateway inside this program.
+        output: directory for the videos; None leaves them where they were downloaded to.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        WorkflowError: bad input; nothing was sent.
+    """
+    loaded = workflow.load(Path(file), catalogue)
+    workflow.set_values(loaded, settings)
+    plan = workflow.make_plan(loaded, all_videos=output is not None, submit_only=dry_run)
+    for note in plan.notes:
+        say(note)
+    directory = _directory(output) if output is not None and not dry_run else None
+    with _embedded_sandbox() if in_sandbox else nullcontext() as sandbox:
+        # A run that sends nothing finds what only the nodes together can tell, before the first request is paid.
+        rehearsal = _rehearse(plan)
+        if rehearsal.outcome.errors or dry_run:
+            for body, url in rehearsal.requests() if dry_run else ():
+                _print_request(body, url)
+            return _end(plan, rehearsal.outcome, paid=False)
+        progress = _Progress(plan, directory)
+        try:
+            asyncio.run(run(plan, _console, progress.outcome, done=progress.done))
+        finally:
+            for body in sandbox.creates() if sandbox else ():
+                say(f"the sandbox received:\n{json_text(body, sys.stderr)}")
+            for task_id in progress.task_ids():
+                print(task_id, flush=True)  # noqa: T201
+    return _end(plan, progress.outcome, paid=bool(progress.task_ids()))
+
+
+def say(line: str) -> None:
+    """One line about what is going on. A program without a console has nobody to tell."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def copy_new(video: Path, directory: Path, task_id: str) -> Path:
+    """Copy a video under a name made of its task's id that is still free. Nothing is overwritten.
+
+    Raises:
+        WorkflowError: the directory cannot be written.
+    """
+    stem = "kling-" + (re.sub(r"[^A-Za-z0-9_-]+", "_", task_id)[:80] or "video")
+    number = 1
+    while True:
+        target = directory / (f"{stem}.mp4" if number == 1 else f"{stem}-{number}.mp4")
+        try:
+            with video.open("rb") as original, target.open("xb") as copy:
+                shutil.copyfileobj(original, copy, 1 << 20)
+            return target
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise WorkflowError(f"{target} cannot be written: {error.strerror}. The video is at {video}.") from None
+
+
+class _Progress:
+    """Tells how far a run has come, and keeps what it has to give."""
+
+    def __init__(self, plan: Plan, directory: Path | None) -> None:
+        self.outcome = Outcome()
+        self._plan = plan
+        self._directory = directory
+        self._count = 0
+
+    def done(self, node: PromptNode) -> None:
+        """Say that one node has its result."""
+        known = self._plan.classes[node.class_type]
+        results = zip(known.output_names, known.outputs, self.outcome.outputs[node.id], strict=False)
+        told = []
+        for name, kind, values in results:
+            if kind == "VIDEO":
+                told += [self._keep(node, value) for value in values]
+            elif name == "task_id":
+                told += [f"task_id {shown(value)}" for value in values]
+        self._count += 1
+        say(f"[{self._count}/{len(self._plan.order)}] {node}: {', '.join(told) or 'done'}")
+
+    def task_ids(self) -> list[str]:
+        """All that were made or found, in the order of the file."""
+        ids: list[str] = []
+        for node in self._plan.prompt.nodes.values():
+            known = self._plan.classes.get(node.class_type)
+            if known is not None and node.id in self.outcome.outputs:
+                number = known.output_named("task_id")
+                ids += map(str, self.outcome.outputs[node.id][number] if number is not None else ())
+        return ids
+
+    def _keep(self, node: PromptNode, video: object) -> str:
+        """Copy a video to where the user wants it. Its name comes from the task, never from the file."""
+        if self._directory is None or not isinstance(video, Path):
+            return f"video {video}"
+        task_ids = self.outcome.inputs[node.id].get("task_id", [])
+        return f"wrote {copy_new(video, self._directory, str(next(iter(task_ids), '')))}"
+
+
+class _Rehearsal:
+    """A run of everything that comes before sending."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.outcome = Outcome()
+        self.plan = plan
+        self._requests: dict[str, list[tuple[Mapping[str, Any], str]]] = {}
+
+    def host_for(self, node: PromptNode) -> AbstractContextManager[object]:
+        return host.use(_DryRun(self._requests.setdefault(node.id, [])))
+
+    def requests(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Body and URL of every request that would be sent, in the order of the plan."""
+        for node in self.plan.order:
+            yield from self._requests.get(node.id, [])
+
+
+class _DryRun(host.ConsoleHost):
+    """A host that takes requests in place of the gateway."""
+
+    dry_run = True
+
+    def __init__(self, requests: list[tuple[Mapping[str, Any], str]]) -> None:
+        super().__init__(out=io.StringIO())
+        self._requests = requests
+
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
+        self._requests.append((body, url))
+        raise Ended
+
+
+def _rehearse(plan: Plan) -> _Rehearsal:
+    """Run the plan up to where it would send, leaving out videos, which are asked for at the gateway."""
+    asking: set[str] = set()
+    for node in plan.order:
+        if plan.classes[node.class_type].makes_video or any(source in asking for source, _ in node.links().values()):
+            asking.add(node.id)
+    order = [node for node in plan.order if node.id not in asking]
+    rehearsal = _Rehearsal(Plan(plan.prompt, plan.classes, order, plan.pnginfo))
+    asyncio.run(run(rehearsal.plan, rehearsal.host_for, rehearsal.outcome, done=lambda node: None))
+    return rehearsal
+
+
+def _console(node: PromptNode) -> AbstractContextManager[object]:
+    return host.use(host.ConsoleHost(label=str(node), out=sys.stderr or io.StringIO()))
+
+
+def _end(plan: Plan, outcome: Outcome, *, paid: bool) -> int:
+    """Tell what went wrong, and choose the exit code."""
+    for node in plan.order:
+        error = outcome.errors.get(node.id)
+        if error is not None:
+            say(f"error: {node}: {_told(error)}")
+        elif node.id in outcome.left_out and outcome.left_out[node.id] in outcome.errors:
+            say(f"{node}: not run, it needs {plan.prompt.nodes[outcome.left_out[node.id]]}")
+    if not outcome.errors:
+        return DONE
+    refused = all(isinstance(error, (GraphError, WorkflowError)) for error in outcome.errors.values())
+    return BAD_INPUT if refused and not paid else FAILED
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, (KlingError, WorkflowError)):
+        return str(error)
+    return f"{type(error).__name__}: {error}. This is a fault of the pack; please report it."
+
+
+def _directory(name: str) -> Path:
+    directory = Path(name)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # Better to learn now than after the video is paid that nothing can be written there.
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WorkflowError(f"--output {shown(name, 200)}: cannot be written: {reason}") from None
+
+
+@contextmanager
+def _embedded_sandbox() -> Iterator[Sandbox]:
+    """A gateway for this run alone, with a state directory of its own: nothing real is touched."""
+    with (
+        tempfile.TemporaryDirectory(prefix="kling-sandbox-", ignore_cleanup_errors=True) as state,
+        Sandbox() as sandbox,
+    ):
+        ours = {BASE_URL_VARIABLE: sandbox.base_url, KEY_VARIABLE: "sandbox", STATE_DIR_VARIABLE: state}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield sandbox
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+# ---- writing requests ----
+
+
+def _print_request(body: Mapping[str, Any], url: str) -> None:
+    """A request as JSON to read and as a command to paste. The key stays a variable of the shell."""
+    data = json.dumps(body, ensure_ascii=not _can_show(body, sys.stdout))
+    print(json_text(body, sys.stdout))  # noqa: T201
+    print(  # noqa: T201
+        f'curl -X POST {shlex.quote(url)} -H "Authorization: Bearer ${KEY_VARIABLE}"'
+        f" -H 'Content-Type: application/json' --data-raw {shlex.quote(printable_json(data))}",
+        flush=True,
+    )
+
+
+def json_text(body: object, stream: Any) -> str:
+    """Pretty JSON in the characters that a stream has; where it lacks one, in JSON's own escapes."""
+    return printable_json(json.dumps(body, ensure_ascii=not _can_show(body, stream), indent=2))
+
+
+def _can_show(body: object, stream: Any) -> bool:
+    try:
+        json.dumps(body, ensure_ascii=False).encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

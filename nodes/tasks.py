@@ -1,0 +1,108 @@
+"""``python -m nodes tasks``: what the ledger knows of everything that was sent from here."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from datetime import datetime, timezone
+from typing import Any
+
+from . import host
+from .api import jobs, settings
+from .api.ledger import SENDING, UNKNOWN, Ledger, Row
+from .console import DONE, FAILED, json_text, say
+from .workflow.prompt import WorkflowError, shown
+
+_PROMPT_SHOWN = 40
+
+
+def list_tasks(*, as_json: bool) -> int:
+    """Print all submissions, newest first: one line each, or all of them as JSON.
+
+    Raises:
+        SetupError: the ledger cannot be read.
+    """
+    directory = settings.state_dir(host.current().state_dir())
+    with closing(Ledger(directory)) as ledger:
+        rows = ledger.rows()
+    if as_json:
+        print(json_text([_facts(row) for row in rows], sys.stdout))  # noqa: T201
+        return DONE
+    if not rows:
+        say(f"Nothing was sent yet with the state directory {directory}.")
+    columns = [[_time(row), _model(row), row.state, row.task_id or "-", row.external_task_id] for row in rows]
+    widths = [max(len(line[k]) for line in columns) for k in range(5)] if columns else []
+    for row, line in zip(rows, columns, strict=True):
+        cells = [shown(cell, 80).ljust(width) for cell, width in zip(line, widths, strict=True)]
+        print("  ".join([*cells, shown(_prompt(row), _PROMPT_SHOWN)]))  # noqa: T201
+    return DONE
+
+
+def recover_tasks() -> int:
+    """Look up every submission whose answer was lost. None is ever sent again by this.
+
+    Returns:
+        DONE if no answer is open any more, else FAILED.
+
+    Raises:
+        SetupError: the key, the base URL or the ledger cannot be used.
+    """
+    gateway = jobs.open_jobs(settings.load(host.current().state_dir()))
+    count = 0
+    for row, found in gateway.recover():
+        count += 1
+        print(f"{shown(row.external_task_id)}: {shown(found, 500)}", flush=True)  # noqa: T201
+    if not count:
+        say("No answer is open.")
+    return FAILED if gateway.ledger.rows(SENDING, UNKNOWN) else DONE
+
+
+def show_task(any_id: str) -> int:
+    """Print one submission with its request as JSON.
+
+    Args:
+        any_id: a task_id or an external_task_id, at whichever gateway.
+
+    Raises:
+        WorkflowError: the ledger has no such id.
+        SetupError: the ledger cannot be read.
+    """
+    directory = settings.state_dir(host.current().state_dir())
+    with closing(Ledger(directory)) as ledger:
+        found = [row for row in ledger.rows() if any_id in (row.task_id, row.external_task_id)]
+    if not found:
+        raise WorkflowError(f"no task {shown(any_id)} in the state directory {directory}; `tasks` lists what there is.")
+    for row in found:
+        print(json_text(_facts(row) | {"request": row.request()}, sys.stdout))  # noqa: T201
+    return DONE
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    return {
+        "created_at": datetime.fromtimestamp(row.created_at, timezone.utc).isoformat(timespec="seconds"),
+        "model_name": _model(row),
+        "state": row.state,
+        "task_id": row.task_id,
+        "external_task_id": row.external_task_id,
+        "request_id": row.request_id,
+        "take": row.take,
+        "attempt": row.attempt,
+        "gateway": row.base_url,
+        "error": row.error,
+        "prompt": _prompt(row),
+    }
+
+
+def _time(row: Row) -> str:
+    return datetime.fromtimestamp(row.created_at).strftime("%Y-%m-%d %H:%M")
+
+
+def _model(row: Row) -> str:
+    return str(row.request().get("model_name", "-"))
+
+
+def _prompt(row: Row) -> str:
+    """The prompt, or those of all shots."""
+    body = row.request()
+    shots = body.get("multi_prompt") or [body]
+    return " / ".join(str(shot.get("prompt", "")) for shot in shots)

@@ -1,0 +1,180 @@
+"""Everything that can be known to be wrong before a node runs, as ComfyUI's ``validate_inputs`` would find it.
+
+Two differences. All problems of all nodes come in one list, not the first branch that fails. And where ComfyUI's
+conversion would quietly change the meaning of a value ("false" to true, 5.7 to 5, nothing to the text "None"), it is a
+problem here: the next step costs money.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..api.errors import KlingError
+from .classes import Classes, InputSpec, NodeClass
+from .prompt import PromptNode, is_link, shown
+
+_WORDS = {"INT": "a whole number", "FLOAT": "a number", "STRING": "a text", "BOOLEAN": "true or false"}
+_FAILED = object()
+
+
+def problems(nodes: Mapping[str, PromptNode], needed: Iterable[PromptNode], classes: Classes) -> list[str]:
+    """Check the nodes that would run and convert their values in place, as ComfyUI does.
+
+    Args:
+        nodes: all nodes of the workflow, by id.
+        needed: those that would run; each is of a class in ``classes``.
+
+    Returns:
+        One text for each problem: node, input, value, what is allowed. Empty if all is well.
+    """
+    return [f"{node}: {text}" for node in needed for text in _Check(node, nodes, classes).found]
+
+
+class _Check:
+    def __init__(self, node: PromptNode, nodes: Mapping[str, PromptNode], classes: Classes) -> None:
+        self.found = [f"{shown(name, 40)} {text}".strip() for name, text in node.faults.items()]
+        self._node, self._nodes, self._classes = node, nodes, classes
+        known = classes[node.class_type]
+        validate: Callable[..., object] | None = getattr(known.cls, "VALIDATE_INPUTS", None)
+        named, takes_all = _arguments(validate) if validate is not None else (frozenset[str](), False)
+        values: dict[str, object] = {}  # for VALIDATE_INPUTS; None stands for a link and for what is no value
+        received: dict[str, object] = {}
+        for name, spec in known.inputs.items():
+            if name not in node.inputs:
+                if spec.required:
+                    values[name] = None
+                if spec.required and name not in node.faults:
+                    self._add(name, f"has no value; {node.cut.get(name, _how_to_give(spec))}")
+                continue
+            value = node.inputs[name]
+            values[name] = None
+            if isinstance(value, list):
+                kind = self._source_type(name, value)
+                if kind is not None:
+                    received[name] = kind
+                    if "input_types" not in named and not _may_meet(kind, spec.kind):
+                        source = nodes[str(value[0])]
+                        self._add(name, f"takes {spec.kind}, and {source} gives {shown(kind)}")
+                continue
+            converted = self._convert(spec, value)
+            if converted is not _FAILED:
+                node.inputs[name] = values[name] = converted
+                if name not in named and not takes_all:
+                    self._check_limits(spec, converted)
+        for name in node.inputs:
+            if name not in known.inputs and isinstance(node.inputs[name], list):
+                self._add(name, f"is linked, but {node.class_type} has no such input; it has {', '.join(known.inputs)}")
+        if validate is not None:
+            chosen = {name: value for name, value in values.items() if takes_all or name in named}
+            if "input_types" in named:
+                chosen["input_types"] = received
+            self._ask(validate, chosen, known)
+
+    def _add(self, name: str, text: str) -> None:
+        self.found.append(f"{shown(name, 40)} {text}")
+
+    def _source_type(self, name: str, link: list[Any]) -> object:
+        """The type that a link brings, None (and a problem) if it brings nothing."""
+        if not is_link(link):
+            self._add(name, f"is {shown(link)}; a link is a list of a node's id and the number of its output")
+            return None
+        source = self._nodes.get(str(link[0]))
+        if source is None:
+            self._add(name, f"comes from node {shown(link[0], 40)}, which is not in the file")
+            return None
+        known = self._classes.get(source.class_type)
+        if known is None:
+            where = f"--set {shown(self._node.id, 40)}.{name}=..."
+            self._add(
+                name,
+                f"needs {source}, which is no node of this pack, so it cannot run here. Give the value itself "
+                f"({where}) or run the workflow in ComfyUI",
+            )
+            self.found += [f"{source} {fault}" for name, fault in source.faults.items() if not name]
+            return None
+        if link[1] >= len(known.outputs):
+            self._add(name, f"comes from output {link[1]} of {source}, which has {len(known.outputs)} (counted from 0)")
+            return None
+        return known.outputs[link[1]]
+
+    def _convert(self, spec: InputSpec, value: object) -> object:
+        if isinstance(value, dict) and "__value__" in value:
+            value = value["__value__"]
+        if spec.kind not in _WORDS:
+            return value
+        allowed = _WORDS[spec.kind]
+        try:
+            if spec.kind == "STRING" and isinstance(value, (str, int, float)):
+                return str(value)
+            if spec.kind == "BOOLEAN" and isinstance(value, (bool, int, float)):
+                return bool(value)
+            if spec.kind == "FLOAT" and isinstance(value, (str, int, float)):
+                return float(value)
+            if spec.kind == "INT" and isinstance(value, (str, int)):
+                return int(value)
+            if spec.kind == "INT" and isinstance(value, float) and value.is_integer():
+                return int(value)
+        except (ValueError, OverflowError):
+            pass
+        was = f"the text '{shown(value)}'" if isinstance(value, str) else "nothing" if value is None else shown(value)
+        limits = f", {_range(spec)}" if _range(spec) else ""
+        self._add(spec.name, f"is {was}; allowed: {allowed}{limits}")
+        return _FAILED
+
+    def _check_limits(self, spec: InputSpec, value: Any) -> None:
+        if spec.kind == "COMBO":
+            if value not in spec.choices:
+                listed = ", ".join(shown(choice, 40) for choice in spec.choices[:20])
+                more = ", ..." if len(spec.choices) > 20 else ""
+                self._add(spec.name, f"is '{shown(value)}'; allowed: {listed}{more}")
+            return
+        low, high = spec.options.get("min", -math.inf), spec.options.get("max", math.inf)
+        if spec.kind in ("INT", "FLOAT") and not low <= value <= high:
+            self._add(spec.name, f"is {shown(value)}; allowed: {_range(spec)}")
+
+    def _ask(self, validate: Callable[..., object], values: dict[str, object], known: NodeClass) -> None:
+        """Let the class itself speak. It answers True, or a text, or raises."""
+        if getattr(known.cls, "INPUT_IS_LIST", False):
+            values = {name: [value] for name, value in values.items()}
+        try:
+            answer = validate(**values)
+        except KlingError as error:
+            lines = str(error).splitlines()
+            # A list of problems comes with a headline of its own, which stands above all of them here.
+            listed = [line[2:] for line in lines if line.startswith("- ")] or [" ".join(lines)]
+            self.found += [line.removeprefix(f"{self._node.class_type}, ") for line in listed]
+            return
+        if answer is not True:
+            said = "is refused" if answer is False else str(answer)
+            # ComfyUI repeats the text for every input that was asked for; with many it names the inputs itself.
+            self.found.append(f"{', '.join(values)} {said}" if len(values) < 3 else said)
+
+
+def _arguments(function: Callable[..., object]) -> tuple[frozenset[str], bool]:
+    """The names that a VALIDATE_INPUTS asks for, and whether it takes every input as keyword."""
+    spec = inspect.getfullargspec(function)
+    return frozenset((*spec.args, *spec.kwonlyargs)), spec.varkw is not None
+
+
+def _may_meet(given: object, taken: str) -> bool:
+    """Whether a link of type ``given`` may end in an input of type ``taken``: they have one type in common."""
+    if given == taken or "*" in (given, taken):
+        return True
+    if not isinstance(given, str):
+        return taken == "COMBO"
+    first, second = ({part.strip() for part in kind.split(",")} for kind in (given, taken))
+    return bool(first & second) or "*" in first | second
+
+
+def _how_to_give(spec: InputSpec) -> str:
+    return f"give it {_range(spec) or 'one'}" if spec.is_widget else f"connect a node that gives {spec.kind}"
+
+
+def _range(spec: InputSpec) -> str:
+    low, high = spec.options.get("min"), spec.options.get("max")
+    if low is None and high is None:
+        return f"one of {', '.join(shown(choice, 40) for choice in spec.choices[:20])}" if spec.choices else ""
+    return f"{low} to {high}" if None not in (low, high) else f"at least {low}" if high is None else f"at most {high}"

@@ -1,0 +1,120 @@
+"""The prompt: a workflow in the form in which ComfyUI runs it, whatever format the file had.
+
+ComfyUI's front end calls it the API format: a mapping of node ids, each with a class, a title and its inputs.
+An input is a plain value or a link, which is a list of the source node's id and the number of its output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Catalogue = Mapping[str, type[Any]]
+"""Node classes by registered name: ComfyUI's NODE_CLASS_MAPPINGS of one pack."""
+
+# Control characters and the invisible marks that reorder text. A stranger's file must be able neither to drive the
+# terminal nor to make a line read differently from what it says.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class WorkflowError(Exception):
+    """The file, or what was asked of it, cannot be run. The text is complete and meant for the user."""
+
+
+@dataclass
+class PromptNode:
+    """One node that would run.
+
+    Attributes:
+        inputs: plain values and links, by input name.
+        faults: complaints that matter only if the node is needed, by input; under "" about the node itself.
+        cut: inputs that lost their link, with the reason.
+    """
+
+    id: str
+    class_type: str
+    title: str
+    inputs: dict[str, Any]
+    faults: dict[str, str] = field(default_factory=dict)
+    cut: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        title = "" if self.title in ("", self.class_type) else f' "{shown(self.title, 40)}"'
+        return f"{shown(self.class_type, 60)}{title} ({shown(self.id, 40)})"
+
+    def links(self) -> dict[str, tuple[str, int]]:
+        """Every linked input with its source: node id and output number. Malformed links are left out."""
+        return {name: (str(v[0]), v[1]) for name, v in self.inputs.items() if is_link(v)}
+
+
+@dataclass
+class Prompt:
+    """All nodes of one workflow by id, in the order of the file, and remarks worth a line on the console."""
+
+    nodes: dict[str, PromptNode]
+    notes: list[str] = field(default_factory=list)
+
+    def as_api(self) -> dict[str, Any]:
+        """The same graph as ComfyUI's API format, as a node with the hidden input PROMPT expects it."""
+        return {
+            node.id: {"class_type": node.class_type, "inputs": node.inputs, "_meta": {"title": node.title}}
+            for node in self.nodes.values()
+        }
+
+
+def is_link(value: object) -> bool:
+    """Whether an input's value is a well formed link: a node id and the number of an output."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], (str, int))
+        and not isinstance(value[0], bool)
+        and isinstance(value[1], int)
+        and not isinstance(value[1], bool)
+        and value[1] >= 0
+    )
+
+
+def wrapped(value: object) -> object:
+    """A widget's value as an input: a list is boxed, because a bare list would read as a link."""
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Any value out of a file, safe to print: one line, no control characters, at most ``limit`` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    return _UNPRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def printable_json(text: str) -> str:
+    """JSON text whose invisible characters are written as escapes; line feeds of the layout stay."""
+    return _UNPRINTABLE.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
+
+
+def from_api(data: Mapping[str, Any]) -> Prompt:
+    """Read the API format.
+
+    Raises:
+        WorkflowError: an entry is not a node. All such entries are named in one message.
+    """
+    nodes: dict[str, PromptNode] = {}
+    wrong: list[str] = []
+    for node_id, entry in data.items():
+        inputs = entry.get("inputs", {}) if isinstance(entry, dict) else None
+        class_type = entry.get("class_type") if isinstance(entry, dict) else None
+        if not isinstance(class_type, str) or not isinstance(inputs, dict):
+            wrong.append(shown(node_id, 40))
+            continue
+        meta = entry.get("_meta")
+        title = meta.get("title") if isinstance(meta, dict) else None
+        nodes[node_id] = PromptNode(node_id, class_type, title if isinstance(title, str) else "", dict(inputs))
+    if wrong:
+        raise WorkflowError(
+            f"not a workflow: the entries {', '.join(wrong[:8])} have no class_type and inputs, "
+            'as every node of an exported API file has. Export it again ("File > Export (API)" in ComfyUI).'
+        )
+    return Prompt(nodes)
