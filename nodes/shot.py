@@ -41,7 +41,7 @@ class KlingShot:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, prompt: str | None) -> bool | str:
+    def VALIDATE_INPUTS(cls, prompt: str | None = None) -> bool | str:
         """Say before the run what this widget alone can tell; None stands for a wire."""
         if prompt is None:
             return True

@@ -116,14 +116,15 @@ class Client:
         """
         try:
             reply = self._call("GET", f"{self._url}/{quote(task_id, safe='', errors='replace')}", QUERY_TIMEOUT)
+        except (OSError, ValueError, Unreadable) as broken:
+            raise UnavailableError(f"The gateway could not be asked: {_reason(broken)}.") from None
+        try:
             body = answer.parse(reply.body)
             refusal = answer.read_refusal(body)
             if refusal:
                 error = answer.not_found(refusal, reply.status) or answer.as_error(refusal, reply.status)
                 raise self._redact(error)
             task = answer.read_task(body)
-        except (OSError, ValueError) as error:
-            raise UnavailableError(f"The gateway could not be asked: {_reason(error)}.") from None
         except Unreadable as unreadable:
             raise self._redact(answer.as_unreadable(str(unreadable), reply.status)) from None
         if reply.status >= 300:

@@ -135,6 +135,9 @@ class CameraConfig(_Part):
     zoom: Axis = Field(0, description="Change the view: negative narrower (longer lens), positive wider.")
 
 
+_STILL = CameraConfig()
+
+
 class CameraControl(_Part):
     """A camera move. Only ``simple`` reads ``config``; a preset carries six zeros, as the gateway asks for one."""
 
@@ -142,7 +145,7 @@ class CameraControl(_Part):
         "simple",
         description="simple: one axis of your choice below. The other four are ready-made moves and ignore the axes.",
     )
-    config: CameraConfig = CameraConfig()
+    config: CameraConfig = _STILL
 
 
 class ShotItem(_Part):
@@ -229,7 +232,7 @@ class Text2VideoRequest(_Part):
         sent = self.model_dump(exclude_none=True)
         if self.camera_control:
             # Whole numbers as integers: relays of this family disagree whether an axis may be a float.
-            config = sent["camera_control"]["config"]
+            config = (self.camera_control.config if self.camera_control.type == "simple" else _STILL).model_dump()
             sent["camera_control"]["config"] = {
                 axis: int(value) if value == int(value) else value for axis, value in config.items()
             }

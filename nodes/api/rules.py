@@ -123,7 +123,8 @@ def _length(body: Mapping[str, Any]) -> Iterator[Problem]:
         choice = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 2 else " or ".join(map(str, allowed))
         yield Problem(
             ("duration",),
-            f"is {quoted(duration)} s; {body['model_name']} makes {choice} s. Change it, or choose another model_name.",
+            f"is {quoted(duration)} s; {body['model_name']} makes {choice} s, in whole seconds. Change it,"
+            " or choose another model_name.",
         )
 
 
@@ -163,7 +164,7 @@ def _camera_model(body: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             ("camera_control",),
             f"needs mode {CAMERA_MODE} and {CAMERA_DURATION} s with {model}; here they are {body['mode']} and"
-            f" {body['duration']} s. Change these, or disconnect it.",
+            f" {quoted(body['duration'])} s. Change these, or disconnect it.",
         )
 
 
