@@ -1,0 +1,49 @@
+"""Tells a video file from what servers send in place of one, by its first bytes and its outline."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import BinaryIO
+
+_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip")
+"""What an MP4 or QuickTime file may begin with, after four bytes of length."""
+
+_MATROSKA = b"\x1aE\xdf\xa3"
+
+
+def is_video(head: bytes, content_type: str) -> bool:
+    """Whether a file that begins with ``head`` is a video. What is neither MP4 nor WebM must be sent as one."""
+    if head[4:8] in _BOXES or head.startswith(_MATROSKA):
+        return True
+    is_text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"", b"<", b"{", b"[")
+    return content_type.lower().startswith("video/") and not is_text
+
+
+def first_words(head: bytes) -> str:
+    """How a file begins that is no video, for a message."""
+    text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", head.decode("utf-8", "replace"), flags=re.S | re.I)
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return f'it begins with "{words[:80]}"' if words else "it is empty"
+
+
+def missing_bytes(file: BinaryIO) -> int:
+    """How many bytes an MP4 file lacks according to its own outline. 0 for a whole file and for all that is no MP4.
+
+    It is what is left to notice a download that was cut off where the server has given no length, or a wrong one.
+    """
+    end = file.seek(0, os.SEEK_END)
+    position = 0
+    while position + 8 <= end:
+        file.seek(position)
+        header = file.read(16)
+        size, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if position == 0 and kind not in _BOXES:
+            return 0
+        if size == 1:
+            size = int.from_bytes(header[8:16], "big")
+        # 0 stands for the rest of the file; what is too short to be a box is not worth losing a video for.
+        if size < 8:
+            return 0
+        position += size
+    return max(0, position - end)

@@ -1,0 +1,90 @@
+"""Downloads the video of a task, in as many tries as that takes, with a fresh link when the old one has run out."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from .answer import Task
+from .display import Display, date
+from .errors import KlingError, UnavailableError
+from .jobs import Jobs
+from .transfer import Broken, Gone, Transfer
+from .waiting import Watcher, in_thread, sleep
+
+_LONGEST_PAUSE = 60.0
+
+
+async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) -> tuple[Path, str]:
+    """Bring the video of a task into ``directory``, which is made if it is not there.
+
+    Args:
+        task: one that has succeeded, with its URL.
+
+    Returns:
+        The file, and the URL that it can be had from.
+
+    Raises:
+        SetupError: the disk, KLING_MAX_VIDEO_MB or the kind of link does not allow it.
+        UnavailableError: it could not be had now; running again is free and goes on where this stopped.
+        and the host's interrupt.
+    """
+    url = task.url or ""
+    pace = jobs.pace
+    transfer = Transfer(jobs.settings, task.task_id, directory, pace)
+    fruitless, best, refreshed = 0, 0, False
+    parting = "stopped. Run again to go on with the download, for free"
+    try:
+        with Display(watcher, transfer.line, transfer.done, parting) as display:
+            while True:
+                try:
+                    path = await in_thread(display, pace, transfer.run, url)
+                except Gone as gone:
+                    # Links run out, often sooner than the results do: the gateway may have a fresh one.
+                    fresh = None if refreshed else await in_thread(display, pace, _fresh_url, jobs, task)
+                    if fresh is None:
+                        raise _dead_link(gone, task) from None
+                    if fresh == url:
+                        await sleep(pace.download_pause, display, pace)
+                    url, refreshed = fresh, True
+                except Broken as broken:
+                    fruitless = 0 if transfer.received > best else fruitless + 1
+                    best = max(best, transfer.received)
+                    if fruitless >= pace.download_tries:
+                        raise _gave_up(broken) from None
+                    transfer.trouble = broken.reason
+                    pause = min(pace.download_pause * 2 ** min(fruitless, 16), pace.download_pause_most)
+                    pause = max(pause, min(broken.retry_after or 0, _LONGEST_PAUSE))
+                    await sleep(pause * (1 + random.random() / 8), display, pace)
+                else:
+                    if path:
+                        return path, url
+                    await sleep(pace.slice, display, pace)
+    except KlingError as error:
+        error.task_id = error.task_id or task.task_id
+        raise
+    finally:
+        transfer.stop.set()
+
+
+def _fresh_url(jobs: Jobs, task: Task) -> str | None:
+    try:
+        return jobs.client.query(task.task_id).url
+    except KlingError:
+        return None
+
+
+def _dead_link(gone: Gone, task: Task) -> UnavailableError:
+    made = f" This one was made on {date(task.created_at / 1000)}." if task.created_at else ""
+    return UnavailableError(
+        "The link to the video does not work, nor does a fresh one. Kling deletes results 30 days after they were made."
+        f"{made} If it should still be there, run again later; nothing is paid again.",
+        http_status=gone.status,
+    )
+
+
+def _gave_up(broken: Broken) -> UnavailableError:
+    return UnavailableError(
+        f"The video is ready, but its download does not get on: {broken.reason}. Run again later: it goes on where it"
+        " stopped, and nothing is paid again."
+    )

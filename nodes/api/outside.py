@@ -1,0 +1,146 @@
+"""GET from the address that a gateway gives for a result: a server that nobody here has chosen.
+
+It gets no key, no cookie and no password from ``.netrc``. And because the address may be anything, it must not lead
+into the network behind this computer, where a request may do more than fetch a video: such an address is taken only
+from a gateway on this computer, or if it is the gateway's own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from .client import CONNECT_TIMEOUT, VERSION
+from .errors import SetupError, UnavailableError
+from .settings import is_loopback
+
+_HOPS = 6
+
+_TUNNELS = [ipaddress.ip_network("198.18.0.0/15"), ipaddress.ip_network("fc00::/18")]
+"""Not public, but no network either: proxies that catch all traffic (TUN mode) put these in place of every host's."""
+
+
+@contextmanager
+def opened(url: str, gateway: str, headers: Mapping[str, str], silence: float) -> Iterator[requests.Response]:
+    """The answer at the end of all redirects, with its body still to be read.
+
+    Args:
+        gateway: the base URL of the gateway that named ``url``.
+        silence: seconds without a byte after which reading fails.
+
+    Raises:
+        SetupError: the address, or one that it redirects to, is of a kind that is not asked.
+        UnavailableError: it redirects without end.
+        requests.RequestException: the network failed.
+    """
+    for _ in range(_HOPS):
+        host = _host(url)
+        trusts = is_loopback(urlsplit(gateway).hostname or "") or host == urlsplit(gateway).hostname
+        if not trusts and (is_loopback(host) or _is_inside(host)):
+            raise _refused("inside the network of this computer")
+        with (
+            _session(host, trusts) as session,
+            session.get(
+                url,
+                headers=headers,
+                # Anything here keeps requests from looking for a password in .netrc or in the address.
+                auth=lambda request: request,
+                timeout=(CONNECT_TIMEOUT, silence),
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            if not response.is_redirect:
+                yield response
+                return
+            url = _target(url, response.headers["Location"])
+    raise UnavailableError("The link to the video redirects in circles. Run again later; nothing is paid again.")
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise _refused("no address that can be read") from None
+    if parts.scheme.lower() not in ("http", "https") or not host:
+        raise _refused("no http or https address")
+    return host
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        # HTTP headers are Latin-1 by name; servers write UTF-8.
+        return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
+    except ValueError:
+        raise _refused("no address that can be read") from None
+
+
+def _refused(what: str) -> SetupError:
+    return SetupError(
+        f"The gateway's link to the video leads to {what}, so it was not followed. Nothing is lost or paid again; ask"
+        " the gateway's support for a link that anyone can open."
+    )
+
+
+def _is_inside(address: str) -> bool:
+    """Whether an address, as opposed to a name, is no public one."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return not ip.is_global and not any(ip in tunnel for tunnel in _TUNNELS if tunnel.version == ip.version)
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Never one: even where it does not follow, requests would read a stranger's Location, and break on some."""
+
+
+def _session(host: str, trusts: bool) -> requests.Session:
+    session = _Session()
+    if not trusts:
+        session.mount("https://", _PublicOnly())
+        session.mount("http://", _PublicOnly())
+    session.headers.update({"Accept": "video/*, */*;q=0.5", "User-Agent": f"ComfyUI-Kling/{VERSION}"})
+    # A proxy from the environment has no way to a server on this computer.
+    session.trust_env = not is_loopback(host)
+    return session
+
+
+class _PublicOnly(HTTPAdapter):
+    """Looks at the address that a name has led to, after connecting and before a byte of HTTP is sent.
+
+    Resolving the name beforehand would look at another answer than the one that is used. Through a proxy it is the
+    proxy that resolves and connects, and it is trusted with where to.
+    """
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        manager: Any = self.poolmanager
+        manager.pool_classes_by_scheme = {
+            scheme: _public_only(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+        }
+
+
+@cache
+def _public_only(pool: Any) -> Any:
+    connection = pool.ConnectionCls
+
+    def connect(self: Any) -> None:
+        connection.connect(self)
+        if _is_inside(self.sock.getpeername()[0]):
+            self.close()
+            raise _refused("inside the network of this computer")
+
+    public = type("PublicConnection", (connection,), {"connect": connect})
+    return type("PublicPool", (pool,), {"ConnectionCls": public})

@@ -1,0 +1,187 @@
+"""Waits for a task: asks again and again until Kling has made the video, has failed, or the time is over.
+
+A task takes minutes, so most of what goes wrong in one question does not matter: only answers that cannot change any
+more end the waiting. Whatever ends it, the task itself goes on, and waiting for it again is free.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+
+from .answer import FAILED, SUCCEED, Task
+from .attempt import Pace
+from .display import Display, clock, date
+from .errors import BusyError, KlingError, SetupError, TaskNotFound, UnavailableError
+from .jobs import RESULT_LIFE, Jobs, task_failed
+from .ledger import Row
+from .waiting import Watcher, in_thread, sleep
+
+_log = logging.getLogger("kling")
+
+_USUAL = 300.0
+"""Seconds that a video of 5 s usually takes. Only the bar depends on it."""
+
+DOWNLOAD_SHARE = 0.1
+"""The end of the bar that is left for the download."""
+
+
+async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Task:
+    """Wait until a task has a video.
+
+    Args:
+        any_id: a task_id or an external_task_id.
+        seconds: how long to wait at most, from now on.
+
+    Returns:
+        The task, with the URL of its video.
+
+    Raises:
+        TaskFailed: it ended without a video; the ledger knows from now on.
+        TaskNotFound: the gateway does not know the id, or not any more.
+        UnavailableError: the time is over, or the video has no link. Waiting again is free and may help.
+        SetupError, BalanceError, GraphError: the gateway refuses the question.
+        and the host's interrupt.
+    """
+    pace = jobs.pace
+    row = await in_thread(watcher, pace, jobs.ledger.find, jobs.settings.base_url, any_id)
+    state = _State(any_id, row, pace)
+    end = time.monotonic() + seconds
+    with Display(watcher, state.line, state.done, state.parting()) as display:
+        while True:
+            try:
+                task = await in_thread(display, pace, _ask, jobs, state.task_id, row)
+            except KlingError as error:
+                state.note_trouble(error)
+            else:
+                if task.status == FAILED:
+                    raise task_failed(task)
+                if task.status == SUCCEED and task.url:
+                    return task
+                state.note_answer(task)
+            now = time.monotonic()
+            last = end if state.succeeded_at is None else state.succeeded_at + pace.url_for
+            if now >= last:
+                raise state.out_of_time(seconds)
+            await sleep(min(state.pause(now), last - now), display, pace)
+
+
+def _ask(jobs: Jobs, task_id: str, row: Row | None) -> Task:
+    """Ask once and, in the same thread, record a failure: then a node cancelled meanwhile loses nothing."""
+    task = jobs.client.query(task_id)
+    if task.status == FAILED:
+        try:
+            jobs.ledger.fail(jobs.settings.base_url, (row and row.task_id) or task.task_id, task.reason)
+        except SetupError as error:
+            # Why the task failed is what the user has to know; the next look at it tries to record it again.
+            _log.error("Kling: %s", error)
+    return task
+
+
+def poll_pause(waited: float, pace: Pace) -> float:
+    """Seconds until the next question, after ``waited`` seconds of asking."""
+    return next((pause for until, pause in pace.poll if waited < until), pace.poll[-1][1])
+
+
+class _State:
+    """What is known of the task, and how it looks on the node."""
+
+    def __init__(self, any_id: str, row: Row | None, pace: Pace) -> None:
+        self.task_id = (row and row.task_id) or any_id
+        self.succeeded_at: float | None = None
+        self._row = row if row and row.task_id else None
+        self._pace = pace
+        self._began = time.monotonic()
+        self._made_at = self._seen_at = self._row.accepted_at if self._row else time.time()
+        self._word = "asking the gateway"
+        self._trouble: KlingError | None = None
+
+    # On the node
+
+    def line(self) -> str:
+        trouble = " (no usable answer, asking again)" if self._trouble else ""
+        return f"{self._word}, {clock(time.time() - self._made_at)}{trouble}"
+
+    def done(self) -> float:
+        """Quick at first, slower and slower towards the end, which it never reaches."""
+        elapsed = max(0.0, time.time() - self._made_at)
+        return (1 - DOWNLOAD_SHARE) * (1 - math.exp(-1.6 * elapsed / _USUAL))
+
+    def parting(self) -> str:
+        # What to do comes first: a small node shows two short lines.
+        return f"stopped. Run again to go on, for free: the task {self.task_id} is not lost"
+
+    # What the gateway said
+
+    def note_answer(self, task: Task) -> None:
+        now = time.time()
+        self._trouble = None
+        self._seen_at = now
+        created = (task.created_at or 0) / 1000
+        # Else the gateway's clock is wrong, or it counts in units of its own.
+        if 0 <= now - created <= RESULT_LIFE:
+            self._made_at = created
+        self._word = " ".join(task.status.split())[:40] or "no status yet"
+        if task.status == SUCCEED:
+            self._word = "succeed, its link is not there yet"
+            self.succeeded_at = self.succeeded_at or time.monotonic()
+        else:
+            self.succeeded_at = None
+
+    def note_trouble(self, error: KlingError) -> None:
+        """Raise ``error`` unless asking again may help."""
+        self._trouble = error
+        if isinstance(error, (UnavailableError, BusyError)):
+            return
+        unknown = isinstance(error, TaskNotFound) or error.http_status == 404
+        if unknown and time.time() - self._seen_at < self._pace.missing:
+            return
+        if isinstance(error, TaskNotFound):
+            raise self._not_found(error) from None
+        error.task_id = self.task_id
+        raise error
+
+    # The end
+
+    def pause(self, now: float) -> float:
+        if self.succeeded_at is not None:
+            return self._pace.url_pause
+        # Never the same for two nodes that began together.
+        return poll_pause(now - self._began, self._pace) * (1 + random.random() / 8)
+
+    def out_of_time(self, seconds: float) -> KlingError:
+        if self.succeeded_at is not None:
+            text = (
+                "The task has succeeded, but the gateway gives no link to its video that can be used. Run again later,"
+                " which costs nothing; if it stays so, ask the gateway's support for the video of this task. Kling"
+                " deletes results 30 days after they were made."
+            )
+        else:
+            trouble = f" The last answer was of no use: {self._trouble.message}" if self._trouble else ""
+            text = (
+                f"No video after {seconds / 60:g} min of waiting; the last that was known is: {self._word}.{trouble}"
+                " The task goes on. Run again: that goes on waiting for the same task, and nothing is paid again."
+                " Raise timeout_minutes if this happens often."
+            )
+        return UnavailableError(text, task_id=self.task_id)
+
+    def _not_found(self, error: TaskNotFound) -> TaskNotFound:
+        text = error.message
+        if self._row and time.time() - self._row.accepted_at > RESULT_LIFE:
+            text = (
+                f"The gateway does not know this task any more. It was made on {date(self._row.accepted_at)}, and Kling"
+                " deletes results 30 days after they were made: the video is gone. Running KlingText2Video again makes"
+                " a new one, which is paid."
+            )
+        elif not self._row and not error.proven:
+            text += " Some gateways know their own task_id only: if this is an external_task_id, give the task_id."
+        return TaskNotFound(
+            text,
+            proven=error.proven,
+            code=error.code,
+            http_status=error.http_status,
+            task_id=self.task_id,
+            request_id=error.request_id,
+        )

@@ -1,0 +1,114 @@
+"""KlingVideo: waits for a task and brings its video into ComfyUI."""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import Any
+
+from . import host as hosts
+from .api import jobs, settings
+from .api.download import download
+from .api.errors import GraphError
+from .api.transfer import max_bytes
+from .api.wait import wait
+
+_ID_MAX = 512
+
+
+class KlingVideo:
+    """
+    Waits until a Kling task has its video, and downloads it.
+
+    Takes the task_id of KlingText2Video, or any id that you type in, also an external_task_id. Waiting and
+    downloading cost nothing, and the task goes on whatever happens here: after Cancel, an error or a restart run the
+    graph again and it is picked up. Kling deletes results after 30 days, so save the video.
+    """
+
+    DESCRIPTION = cleandoc(__doc__)
+    CATEGORY = "Kling"
+    SEARCH_ALIASES = ["kling", "kling video", "download video", "task_id", "可灵", "视频"]
+    RETURN_TYPES = ("VIDEO", "STRING")
+    RETURN_NAMES = ("video", "url")
+    OUTPUT_TOOLTIPS = (
+        "The video, a file in ComfyUI's temp directory: connect a Save Video to keep it.",
+        "Where the gateway keeps the video. Whoever has the link can open it, for as long as it works.",
+    )
+    FUNCTION = "fetch"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "task_id": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "The task to wait for: connect task_id of KlingText2Video, or type a task_id or an"
+                        " external_task_id.",
+                    },
+                ),
+                "timeout_minutes": (
+                    "INT",
+                    {
+                        "default": 30,
+                        "min": 1,
+                        "max": 1440,
+                        "tooltip": "How long one run waits. When it is over, the task goes on; run again to go on"
+                        " waiting, which costs nothing.",
+                    },
+                ),
+            },
+            "hidden": {"unique_id": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, task_id: str | None = None) -> bool | str:
+        """Say before the run that a typed id cannot be one; None stands for a wire."""
+        try:
+            return task_id is None or bool(_clean_id(task_id))
+        except GraphError as error:
+            return error.message
+
+    async def fetch(self, task_id: str, timeout_minutes: int, unique_id: str | None = None) -> Any:
+        """Wait and download.
+
+        Returns:
+            ``result``: the host's video and its URL; ``ui``: the id of the task.
+
+        Raises:
+            KlingError: of the kind that tells what the user can do.
+        """
+        here = hosts.current(unique_id)
+        if here.dry_run:
+            return None, ""
+        asked = _clean_id(task_id)
+        max_bytes()  # A wrong limit is better said now than after the waiting.
+        gateway = jobs.open_jobs(settings.load(here.state_dir()))
+        task = await wait(gateway, asked, timeout_minutes * 60, here)
+        path, url = await download(gateway, task, here.temp_dir(), here)
+        here.progress(1, 1)
+        here.show(f"done: {task.task_id}, {path.stat().st_size / (1 << 20):.1f} MB")
+        # Without the URL: it opens the video for everybody, and ComfyUI shows this part of an output in /history.
+        return {"ui": {"kling": [{"task_id": task.task_id}]}, "result": (here.video(path), url)}
+
+
+def _clean_id(text: str) -> str:
+    """The id in ``text``, without spaces around it.
+
+    Raises:
+        GraphError: it cannot be an id.
+    """
+    task_id = str(text or "").strip()
+    wrong = ""
+    if not task_id:
+        wrong = "is empty. Connect task_id of KlingText2Video, or type the id of a task."
+    elif len(task_id) > _ID_MAX:
+        wrong = f"has {len(task_id)} characters; an id has {_ID_MAX} at most. Give the id alone."
+    elif not task_id.isprintable():
+        position = next(i for i, c in enumerate(task_id, 1) if not c.isprintable())
+        wrong = f"has a line break or another control character at position {position}. Give the id alone."
+    elif set(task_id) == {"."}:
+        wrong = "has dots alone, which is no id. Give the id of a task."
+    if wrong:
+        raise GraphError(f"KlingVideo, task_id: {wrong}")
+    return task_id
