@@ -39,7 +39,8 @@ def graph_error(
         return None
     lines = [_line(location, text, sockets) for location, text in found]
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    return GraphError("\n".join([f"Nothing was sent and nothing was paid: the graph has {count}.", *lines]))
+    # The problems come first: ComfyUI's newest front end shows no more than the beginning of a message.
+    return GraphError("\n".join([*lines, f"The graph has {count}. Nothing was sent and nothing was paid."]))
 
 
 def _line(location: Location, text: str, sockets: Sequence[int] | None) -> str:

@@ -59,12 +59,12 @@ class Graph:
         return task_id, json.loads(receipt)
 
     def problems(self, **changes: Any) -> list[str]:
-        """The lines under the heading of the error that a graph is refused with."""
+        """The lines above the last one of the error that a graph is refused with."""
         try:
             self.submit(**changes)
         except self.GraphError as error:
-            heading, *lines = str(error).splitlines()
+            *lines, last = str(error).splitlines()
             number = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-            assert heading == f"Nothing was sent and nothing was paid: the graph has {number}."
+            assert last == f"The graph has {number}. Nothing was sent and nothing was paid."
             return lines
         raise AssertionError("the graph was accepted")

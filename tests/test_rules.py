@@ -25,6 +25,11 @@ PRESETS = ["down_back", "forward_up", "right_turn_forward", "left_turn_forward"]
 AXES = ["horizontal", "vertical", "pan", "tilt", "roll", "zoom"]
 
 
+def entered(duration: str) -> str:
+    """A number stands in a message as the user sees it on the node; anything else in quotes."""
+    return repr(duration) if duration.strip("0123456789.-") or not duration else duration
+
+
 def plain(**changes: Any) -> dict[str, Any]:
     return {"model_name": "kling-v3", "prompt": "A boat.", "mode": "std", "duration": "5", **changes}
 
@@ -88,7 +93,7 @@ def test_every_combination_is_judged_as_the_documents_have_it():
 @pytest.mark.parametrize("model", OLD)
 def test_models_before_v3_make_5_or_10_seconds(model: str):
     assert problems(plain(model_name=model, duration="6")) == {
-        ("duration",): f"is '6' s; {model} makes 5 or 10 s, in whole seconds. Change it, or choose another model_name."
+        ("duration",): f"is 6 s; {model} makes 5 or 10 s, in whole seconds. Change it, or choose another model_name."
     }
 
 
@@ -101,7 +106,7 @@ def test_v3_makes_whole_seconds_from_3_to_15(duration: str):
     assert problems(plain(duration=duration)) == {
         (
             "duration",
-        ): f"is {duration!r} s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name."
+        ): f"is {entered(duration)} s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name."
     }
 
 
@@ -132,7 +137,7 @@ def test_these_models_take_no_camera_move(model: str, move: dict[str, Any]):
 def test_v1_takes_a_camera_move_with_std_and_5_seconds_only(mode: str, duration: str):
     body = plain(model_name="kling-v1", mode=mode, duration=duration, camera_control=camera(pan=-3))
     assert problems(body) == {
-        ("camera_control",): f"needs mode std and 5 s with kling-v1; here they are {mode} and {duration!r} s."
+        ("camera_control",): f"needs mode std and 5 s with kling-v1; here they are {mode} and {entered(duration)} s."
         " Change these, or disconnect it."
     }
 
@@ -201,20 +206,20 @@ def test_a_sum_beyond_the_models_lengths_is_refused(durations: list[str], total:
     assert problems(story(*durations, duration=total)) == {
         (
             "duration",
-        ): f"is '{total}' s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name."
+        ): f"is {total} s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name."
     }
 
 
 def test_a_sum_that_is_not_the_duration_is_refused():
     assert problems(story("2", "3", duration="6")) == {
-        ("duration",): "is '6' s, but the shots add up to 5 s. Make the two equal."
+        ("duration",): "is 6 s, but the shots add up to 5 s. Make the two equal."
     }
 
 
 @pytest.mark.parametrize("duration", ["0", "-1", "1.5", "", "05", "100", "x"])
 def test_a_shot_has_whole_seconds_from_1(duration: str):
     assert problems(story("5", duration)) == {
-        ("multi_prompt", 1, "duration"): f"is {duration!r} s; whole seconds from 1 to 15 are allowed."
+        ("multi_prompt", 1, "duration"): f"is {entered(duration)} s; whole seconds from 1 to 15 are allowed."
         " Correct the value."
     }
 

@@ -54,6 +54,11 @@ def broken(body: Mapping[str, Any], unsound: Collection[Location]) -> list[InitE
     ]
 
 
+def _shown(duration: object) -> str:
+    """A duration as the user entered it: a number on the wire is text, on the node it is none."""
+    return duration if isinstance(duration, str) and re.fullmatch(r"[0-9.-]{1,12}", duration) else quoted(duration)
+
+
 def _seconds(text: object) -> int | None:
     return int(text) if isinstance(text, str) and _SECONDS.fullmatch(text) else None
 
@@ -92,7 +97,7 @@ def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
         if _seconds(duration) is None:
             yield Problem(
                 ("multi_prompt", position, "duration"),
-                f"is {quoted(duration)} s; whole seconds from 1 to {DURATIONS[-1]} are allowed. Correct the value.",
+                f"is {_shown(duration)} s; whole seconds from 1 to {DURATIONS[-1]} are allowed. Correct the value.",
             )
 
 
@@ -123,7 +128,7 @@ def _length(body: Mapping[str, Any]) -> Iterator[Problem]:
         choice = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 2 else " or ".join(map(str, allowed))
         yield Problem(
             ("duration",),
-            f"is {quoted(duration)} s; {body['model_name']} makes {choice} s, in whole seconds. Change it,"
+            f"is {_shown(duration)} s; {body['model_name']} makes {choice} s, in whole seconds. Change it,"
             " or choose another model_name.",
         )
 
@@ -136,7 +141,7 @@ def _sum(body: Mapping[str, Any]) -> Iterator[Problem]:
         if _seconds(body["duration"]) != total:
             yield Problem(
                 ("duration",),
-                f"is {quoted(body['duration'])} s, but the shots add up to {total} s. Make the two equal.",
+                f"is {_shown(body['duration'])} s, but the shots add up to {total} s. Make the two equal.",
             )
 
 
@@ -164,7 +169,7 @@ def _camera_model(body: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             ("camera_control",),
             f"needs mode {CAMERA_MODE} and {CAMERA_DURATION} s with {model}; here they are {body['mode']} and"
-            f" {quoted(body['duration'])} s. Change these, or disconnect it.",
+            f" {_shown(body['duration'])} s. Change these, or disconnect it.",
         )
 
 
