@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from . import panel
 from .camera_control import KlingCameraControl
 from .multi_shot import KlingMultiShot
 from .shot import KlingShot
 from .text2video import KlingText2Video
+from .video import KlingVideo
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {
-    node.__name__: node for node in (KlingShot, KlingMultiShot, KlingCameraControl, KlingText2Video)
+    node.__name__: node for node in (KlingShot, KlingMultiShot, KlingCameraControl, KlingText2Video, KlingVideo)
 }
 
 # ComfyUI's own partner nodes are called "Kling ..." and bill another account: the word Gateway tells these apart.
@@ -17,4 +19,7 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "KlingMultiShot": "Kling Gateway Multi-Shot",
     "KlingCameraControl": "Kling Gateway Camera Control",
     "KlingText2Video": "Kling Gateway Text to Video",
+    "KlingVideo": "Kling Gateway Video",
 }
+
+panel.register()

@@ -1,0 +1,128 @@
+/**
+ * Where an input's value comes from: through reroutes, subgraph borders, bypassed and primitive nodes.
+ *
+ * Works on LiteGraph's objects but needs no canvas, so that Node can test it.
+ */
+
+/** Stands for a value that only a run would tell, because a node computes it. */
+export const UNKNOWN = Symbol("unknown");
+
+const SUBGRAPH_INPUT = "-10";
+const SUBGRAPH_OUTPUT = "-20";
+const MUTED = 2;
+const BYPASSED = 4;
+const HOPS_MAX = 100;
+
+/** ComfyUI's nodes whose only output is the value of their first widget. */
+const PRIMITIVES = new Set([
+  "PrimitiveNode",
+  "PrimitiveInt",
+  "PrimitiveFloat",
+  "PrimitiveString",
+  "PrimitiveStringMultiline",
+  "PrimitiveBoolean",
+]);
+
+/**
+ * The node that feeds an input.
+ * @returns the node; null if nothing arrives (not connected, or muted); UNKNOWN if it cannot be told.
+ */
+export function sourceNode(node, name) {
+  const end = follow(node, slotOf(node, name), 0);
+  return end === null || end === UNKNOWN ? end : (end.node ?? null);
+}
+
+/**
+ * The value that a widget will have in a run: its own, or what a wire brings.
+ * @returns the value, or UNKNOWN.
+ */
+export function widgetValue(node, name) {
+  const slot = slotOf(node, name);
+  if (!linkInto(node, slot)) return own(findWidget(node, name));
+  const end = follow(node, slot, 0);
+  if (end === null || end === UNKNOWN) return UNKNOWN;
+  if (end.host) return own(end.widget);
+  if (!PRIMITIVES.has(end.node.type)) return UNKNOWN;
+  const first = end.node.widgets?.[0];
+  return first ? widgetValue(end.node, first.name) : UNKNOWN;
+}
+
+/** Whether something that is not muted is wired to an input. */
+export function isWired(node, name) {
+  return sourceNode(node, name) !== null;
+}
+
+export function findInput(node, name) {
+  return node.inputs?.find((input) => input.name === name);
+}
+
+export function findWidget(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
+function slotOf(node, name) {
+  return node.inputs?.findIndex((input) => input.name === name) ?? -1;
+}
+
+function linkInto(node, slot) {
+  return slot < 0 || !node.inputs?.[slot] ? null : node.getInputLink(slot);
+}
+
+function own(widget) {
+  return widget === undefined ? UNKNOWN : widget.value;
+}
+
+/**
+ * Follow a wire upstream.
+ * @returns null, UNKNOWN, {node} that gives the value, or {host, widget}: an unconnected input of a subgraph's node.
+ */
+function follow(node, slot, hops) {
+  return fromLink(node.graph, linkInto(node, slot), hops);
+}
+
+function fromLink(graph, link, hops) {
+  if (!link) return null;
+  if (hops > HOPS_MAX) return UNKNOWN;
+  if (String(link.origin_id) === SUBGRAPH_INPUT) return outOfSubgraph(graph, link.origin_slot, hops + 1);
+  const origin = graph.getNodeById(link.origin_id);
+  if (!origin || origin.mode === MUTED) return null;
+  if (origin.mode === BYPASSED) return throughBypass(origin, link.origin_slot, hops + 1);
+  if (origin.type === "Reroute") return follow(origin, 0, hops + 1);
+  if (origin.subgraph) return intoSubgraph(origin.subgraph, link.origin_slot, hops + 1);
+  return { node: origin };
+}
+
+/** A bypassed node hands on its first input of the output's type. */
+function throughBypass(node, slot, hops) {
+  const type = node.outputs?.[slot]?.type;
+  const passed = node.inputs?.findIndex((input, index) => input.type === type && linkInto(node, index)) ?? -1;
+  return follow(node, passed, hops);
+}
+
+function intoSubgraph(subgraph, slot, hops) {
+  const arriving = linksOf(subgraph).find(
+    (link) => String(link.target_id) === SUBGRAPH_OUTPUT && link.target_slot === slot,
+  );
+  return fromLink(subgraph, arriving, hops);
+}
+
+function outOfSubgraph(subgraph, slot, hops) {
+  const hosts = allNodes(subgraph.rootGraph ?? subgraph).filter((node) => node.subgraph === subgraph);
+  // Used in several places, one shot inside can have several values at once.
+  if (hosts.length !== 1) return UNKNOWN;
+  const [host] = hosts;
+  if (linkInto(host, slot)) return follow(host, slot, hops);
+  const input = host.inputs?.[slot];
+  const widget = input?._widget ?? (input?.widget && findWidget(host, input.widget.name));
+  return widget ? { host, widget } : null;
+}
+
+function allNodes(root) {
+  const inside = [...(root.subgraphs?.values() ?? [])];
+  return [root, ...inside].flatMap((graph) => graph.nodes ?? []);
+}
+
+function linksOf(graph) {
+  const links = graph.links ?? [];
+  return typeof links.values === "function" ? [...links.values()] : Object.values(links);
+}

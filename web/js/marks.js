@@ -1,0 +1,59 @@
+/** Which inputs of KlingText2Video do not apply to the chosen model, and which values it will refuse. No DOM. */
+
+/**
+ * @param facts what the server says: {models, camera}
+ * @param values {model_name, mode, duration, sound}; what is not known is left out
+ * @param wired names of the connected sockets (camera_control, multi_shot)
+ * @returns {{unused: {by: "model"|"shots", inputs: string[]}[], wrong: {key: string, values: object}[],
+ *   notes: {key: string, values: object}[]}} keys are those of the texts under kling.marks
+ */
+export function marks(facts, values, wired) {
+  const model = facts.models[values.model_name];
+  if (!model) return { unused: [], wrong: [], notes: [] };
+  const name = values.model_name;
+  const storyboard = wired.has("multi_shot");
+  const byModel = [];
+  const wrong = [];
+  const notes = [];
+
+  if (!model.sound && values.sound === "on") wrong.push({ key: "sound", values: { model: name } });
+  else if (!model.sound) byModel.push("sound");
+
+  if (!model.cfg_scale) byModel.push("cfg_scale");
+
+  if (!storyboard && values.duration !== undefined && !model.durations.includes(values.duration)) {
+    wrong.push({ key: "duration", values: { model: name, value: values.duration, allowed: range(model.durations) } });
+  }
+
+  if (model.camera_control === "no") {
+    if (wired.has("camera_control")) wrong.push({ key: "camera_model", values: { model: name } });
+    else byModel.push("camera_control");
+  } else if (wired.has("camera_control")) {
+    const { mode, duration } = facts.camera;
+    const fits = fitsOrUnknown(values.mode, mode) && fitsOrUnknown(values.duration, duration);
+    if (model.camera_control === "disputed") notes.push({ key: "camera_disputed", values: { model: name } });
+    else if (!fits) wrong.push({ key: "camera_only", values: { model: name, mode, duration } });
+  }
+
+  if (!model.multi_shot && storyboard) {
+    const able = Object.keys(facts.models).filter((other) => facts.models[other].multi_shot);
+    wrong.push({ key: "multi_shot", values: { model: name, able: able.join(", ") } });
+  } else if (!model.multi_shot) {
+    byModel.push("multi_shot");
+  }
+
+  const unused = [];
+  if (byModel.length) unused.push({ by: "model", inputs: byModel });
+  if (storyboard && model.multi_shot) unused.push({ by: "shots", inputs: ["prompt", "duration"] });
+  return { unused, wrong, notes };
+}
+
+function fitsOrUnknown(value, wanted) {
+  return value === undefined || value === wanted;
+}
+
+/** Seconds in few words: `5, 10`, or `3–15` for an unbroken row. */
+function range(seconds) {
+  const last = seconds[seconds.length - 1];
+  return seconds.length > 2 && last - seconds[0] === seconds.length - 1 ? `${seconds[0]}–${last}` : seconds.join(", ");
+}

@@ -1,0 +1,55 @@
+/** A storyboard's timeline: when each shot plays, and what is wrong with it. No canvas, no DOM. */
+
+import { sourceNode, UNKNOWN, widgetValue } from "./graph.js";
+
+/**
+ * The shots that a KlingMultiShot will get, in playing order; inputs without a shot are left out.
+ * @returns {{socket: number, prompt: string|symbol, duration: number|symbol}[]}
+ */
+export function connectedShots(node, most) {
+  const shots = [];
+  for (let socket = 1; socket <= most; socket += 1) {
+    const shot = sourceNode(node, `shot_${socket}`);
+    if (shot === null) continue;
+    const known = shot !== UNKNOWN && shot.type === "KlingShot";
+    shots.push({
+      socket,
+      prompt: known ? widgetValue(shot, "prompt") : UNKNOWN,
+      duration: known ? widgetValue(shot, "duration") : UNKNOWN,
+    });
+  }
+  return shots;
+}
+
+/**
+ * Lay shots end to end.
+ *
+ * A value that only a run would tell is null in the result, and so are all times after it.
+ *
+ * @param shots as from connectedShots
+ * @param limits {prompt_max, shortest, longest} as the server gives them
+ * @returns {{shots: {socket, start, end, seconds, characters, problems: string[]}[], total: number|null,
+ *   problems: string[]}} problems are `blank`, `long` and `duration` of a shot, `short` and `long` of the whole
+ */
+export function timeline(shots, limits) {
+  let start = 0;
+  const placed = shots.map(({ socket, prompt, duration }) => {
+    const seconds = typeof duration === "number" ? duration : null;
+    const end = start === null || seconds === null ? null : start + seconds;
+    // Characters as Python and Kling count them: a pair of surrogates is one.
+    const characters = typeof prompt === "string" ? [...prompt].length : null;
+    const problems = [];
+    if (characters !== null && !prompt.trim()) problems.push("blank");
+    if (characters !== null && characters > limits.prompt_max) problems.push("long");
+    if (seconds !== null && !(Number.isInteger(seconds) && seconds >= 1)) problems.push("duration");
+    const shot = { socket, start, end, seconds, characters, problems };
+    start = end;
+    return shot;
+  });
+  const problems = [];
+  // A part that is known may be too long already, whatever the rest will be.
+  const known = placed.reduce((sum, shot) => sum + (shot.seconds ?? 0), 0);
+  if (shots.length && start !== null && start < limits.shortest) problems.push("short");
+  if (known > limits.longest) problems.push("long");
+  return { shots: placed, total: start, problems };
+}
