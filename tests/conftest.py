@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from body_schema import assert_all_bodies_fit
 
 from nodes.sandbox import Sandbox
 
@@ -39,9 +40,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """A gateway of this test's own, on a free port."""
+    """A gateway of this test's own, on a free port. An independent schema checks every body that reached it."""
     with Sandbox() as running:
         yield running
+    assert_all_bodies_fit(running)
 
 
 @pytest.fixture
