@@ -21,6 +21,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
@@ -126,9 +127,9 @@ class Sandbox:
             return dict(self._tasks)
 
     def creates(self) -> list[dict[str, Any]]:
-        """The JSON objects of all POSTs, in order of arrival."""
+        """Copies of the JSON objects of all POSTs, in order of arrival."""
         posts = [request for request in self.received if request.method == "POST"]
-        return [request.json for request in posts if isinstance(request.json, dict)]
+        return [deepcopy(request.json) for request in posts if isinstance(request.json, dict)]
 
     def misbehave(self, on: str, *kinds: str) -> None:
         """Queues faults, one for each request to come, on "create", "query", "list" or "download".
