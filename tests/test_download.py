@@ -186,6 +186,16 @@ def test_a_proxy_of_the_environment_is_used_without_a_password_from_netrc(
         assert not {"authorization", "cookie", "proxy-authorization"} & set(headers)
 
 
+def test_a_server_on_this_computer_is_asked_without_the_proxy(
+    quick: Sandbox, jobs: Jobs, temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        task = finished(jobs)
+        assert fetched(jobs, task, temp).read_bytes() == whole(quick, task)
+    assert proxy.asked == []
+
+
 def test_a_file_without_a_length_is_taken_to_its_end(quick: Sandbox, jobs: Jobs, temp: Path) -> None:
     task = big(quick, jobs)
     quick.misbehave("download", "no-length")
@@ -527,7 +537,9 @@ def test_nor_by_a_redirect(abroad: Jobs, temp: Path, monkeypatch: pytest.MonkeyP
     assert [path for path, _ in proxy.asked] == ["http://video.example/"]
 
 
-@pytest.mark.parametrize("host", ["198.18.0.5", "[fc00::5]", "93.184.216.34", "video.example"])
+@pytest.mark.parametrize(
+    "host", ["198.18.0.5", "[fc00::5]", "93.184.216.34", "[::ffff:93.184.216.34]", "video.example"]
+)
 def test_public_addresses_and_those_of_tunnels_are_asked(
     host: str, abroad: Jobs, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -624,8 +636,10 @@ def test_a_video_over_the_cap_is_refused_by_its_length(
 ) -> None:
     monkeypatch.setenv("KLING_MAX_VIDEO_MB", "1")
     task = big(quick, jobs, size=(1 << 20) + 1)
+    quick.misbehave("download", "stall:0")
     with pytest.raises(SetupError, match="more than the 1 MB that are allowed") as caught:
         fetched(jobs, task, temp)
+    assert len(files(quick)) == 1
     assert f"task_id {task.task_id}" in str(caught.value)
     assert not list(temp.iterdir())
     monkeypatch.setenv("KLING_MAX_VIDEO_MB", "2")

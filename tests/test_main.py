@@ -15,8 +15,8 @@ import pytest
 from conftest import KEY, ROOT
 
 from nodes.__main__ import main
-from nodes.sandbox import Sandbox
 from nodes.console import copy_new
+from nodes.sandbox import Sandbox
 from nodes.workflow.prompt import WorkflowError
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and descriptors")

@@ -104,9 +104,8 @@ def test_models_before_v3_make_5_or_10_seconds(model: str):
 )
 def test_v3_makes_whole_seconds_from_3_to_15(duration: str):
     assert problems(plain(duration=duration)) == {
-        (
-            "duration",
-        ): f"is {entered(duration)} s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name."
+        ("duration",): f"is {entered(duration)} s; kling-v3 makes 3 to 15 s, in whole seconds."
+        " Change it, or choose another model_name."
     }
 
 

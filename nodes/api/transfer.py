@@ -150,28 +150,24 @@ class Transfer:
             Broken, Gone: as they say.
             SetupError, UnavailableError: trying again right away does not help.
         """
-        with _on_disk("the state directory"):
-            self._lock.parent.mkdir(parents=True, exist_ok=True)
-            lock = acquire(self._lock)
-        self._waits = lock is None
-        if lock is None:
+        with _on_disk(_TEMP):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            if self._is_there():
+                return self._file
+        self._waits = not _slots.acquire(blocking=False)
+        if self._waits:
             return None
-        with closing(lock):
-            with _on_disk(_TEMP):
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                if self._is_there():
-                    return self._file
-            self._waits = not _slots.acquire(blocking=False)
-            if self._waits:
+        try:
+            with _on_disk("the state directory"):
+                self._lock.parent.mkdir(parents=True, exist_ok=True)
+                lock = acquire(self._lock)
+            self._waits = lock is None
+            if lock is None:
                 return None
-            try:
-                return self._file if self._download(url) else None
-            except KlingError:
-                # None of these gets better by going on with what there is. A full disk gets it back.
-                self._discard()
-                raise
-            finally:
-                _slots.release()
+            with closing(lock):
+                return self._file if self._is_there() or self._download(url) else None
+        finally:
+            _slots.release()
 
     def _is_there(self) -> bool:
         with suppress(FileNotFoundError):
@@ -180,6 +176,7 @@ class Transfer:
         return False
 
     def _download(self, url: str) -> bool:
+        """One exchange with the server; False if it was stopped."""
         begun = self._read_part()
         headers = {"Accept-Encoding": "identity"}
         if begun.size:
@@ -194,6 +191,10 @@ class Transfer:
                 return True
         except requests.RequestException as error:
             raise Broken(_reason(error)) from None
+        except KlingError:
+            # None of these gets better by going on with what there is. A full disk gets it back.
+            self._discard()
+            raise
 
     def _anew(self, response: requests.Response) -> _Begun:
         """Judge an answer that brings a file from its beginning, or none."""
@@ -241,6 +242,7 @@ class Transfer:
                 file.write(chunk)
                 self.received += len(chunk)
                 self.trouble = ""
+        # urllib3 notices by itself only from version 2 on.
         if begun.total is not None and self.received < begun.total:
             raise Broken("the connection broke")
         return True
