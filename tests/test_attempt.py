@@ -215,6 +215,7 @@ LOST = [
     reply(200, {"code": "success", "data": None}),
     reply(200, {"code": 0, "data": {"task_status": "submitted"}}),
     reply(204, b""),
+    reply(303, b""),
     *(reply(status, HTML) for status in (408, 500, 502, 503, 504, 520, 524, 599)),
     *(reply(status, b"") for status in (408, 500, 502, 503, 504)),
     reply(502, {}),

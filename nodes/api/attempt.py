@@ -141,7 +141,8 @@ def _refused(refusal: Refusal, reply: Reply, now: datetime | None) -> Attempt:
 def _without_a_body(reply: Reply, found: str, now: datetime | None) -> Attempt:
     """An answer whose status is all there is to go by."""
     pause = retry_after(reply.headers, now)
-    if 300 <= reply.status < 400:
+    # 303 is the one redirect that is given after the work was done, to where its result can be read.
+    if 300 <= reply.status < 400 and reply.status != 303:
         return Attempt(Outcome.REFUSED, error=answer.redirected(reply.status))
     # 408 is the one 4xx that a proxy gives after the request may have gone through.
     if 400 <= reply.status < 500 and reply.status != 408:

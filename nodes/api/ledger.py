@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,13 @@ class Row:
         error: why it was refused, lost or failed.
     """
 
-    base_url: str
+    base_url: str = field(repr=False)
     external_task_id: str
     fingerprint: str
     attempt: int
     take: int
     state: str
-    body: str
+    body: str = field(repr=False)
     owner: str = ""
     created_at: float = 0
     sent_at: float = 0
