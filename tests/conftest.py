@@ -25,6 +25,12 @@ class _RootIsNoPackage:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("kling")
+    group.addoption("--fault-runs", type=int, default=100, metavar="N", help="random sequences in the fault matrix")
+    group.addoption("--fault-seed", type=int, default=1, metavar="SEED", help="their seed")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_RootIsNoPackage())
 

@@ -22,7 +22,6 @@ from .client import Client
 from .errors import BusyError, KlingError, OutcomeUnknown, TaskFailed, TaskNotFound, UnavailableError
 from .ledger import ACCEPTED, Ledger, Row
 from .request import Text2VideoRequest
-from .sender import RESULT_LIFE as RESULT_LIFE
 from .sender import Sender
 from .settings import Settings
 from .waiting import WORKERS, Watcher, in_thread, sleep

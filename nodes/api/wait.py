@@ -15,8 +15,9 @@ from .answer import FAILED, SUCCEED, Task
 from .attempt import Pace
 from .display import Display, clock, date
 from .errors import BusyError, KlingError, SetupError, TaskNotFound, UnavailableError
-from .jobs import RESULT_LIFE, Jobs, task_failed
+from .jobs import Jobs, task_failed
 from .ledger import Row
+from .sender import RESULT_LIFE
 from .waiting import Watcher, in_thread, sleep
 
 _log = logging.getLogger("kling")

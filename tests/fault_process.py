@@ -1,0 +1,116 @@
+"""A process of its own, for what a single one cannot show: python fault_process.py JOB JSON-ARGUMENTS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fault_tools import PATIENT, Watch, opened, request
+
+from nodes.api.errors import KlingError
+from nodes.api.jobs import Jobs
+from nodes.api.ledger import Ledger
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def wait_for(word: str) -> None:
+    say("ready")
+    assert sys.stdin.readline().strip() == word
+
+
+def submit(base_url: str, state: str, prompts: list[str]) -> list[dict[str, Any]]:
+    """Submits all prompts side by side."""
+    with opened(base_url, Path(state), PATIENT) as jobs:
+        wait_for("go")
+        return asyncio.run(submitted(jobs, prompts))
+
+
+async def submitted(jobs: Jobs, prompts: list[str]) -> list[dict[str, Any]]:
+    tries = [jobs.submit(request(prompt), 1, Watch()) for prompt in prompts]
+    return [told(result) for result in await asyncio.gather(*tries, return_exceptions=True)]
+
+
+def told(result: Any) -> dict[str, Any]:
+    if isinstance(result, BaseException):
+        return {"error": type(result).__name__, "message": str(result)}
+    return {"task_id": result.task_id, "reused": result.reused, "notes": result.notes}
+
+
+def open_ledger(state: str) -> list[dict[str, Any]]:
+    """Opens the ledger, at the same moment as others do."""
+    wait_for("go")
+    try:
+        ledger = Ledger(Path(state))
+    except KlingError as error:
+        return [told(error)]
+    ledger.close()
+    return [{"installation_id": ledger.installation_id}]
+
+
+def use_ledger(state: str) -> list[dict[str, Any]]:
+    """Has the ledger open, then looks into it, at the same moment as others do."""
+    ledger = Ledger(Path(state))
+    wait_for("go")
+    try:
+        return [{"found": ledger.latest("nothing like it") is not None}]
+    except KlingError as error:
+        return [told(error)]
+    finally:
+        ledger.close()
+
+
+def small_files(base_url: str, states: list[str], step: int) -> list[dict[str, Any]]:
+    """As on a disk that is full from some byte on: no file may grow beyond 0, 1, 2 ... ``step`` bytes. POSIX only."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    wait_for("go")
+    results = []
+    for index, state in enumerate(states):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (index * step, hard))
+        try:
+            with opened(base_url, Path(state), PATIENT) as jobs:
+                results += asyncio.run(submitted(jobs, [f"Limit {index * step}."]))
+        except KlingError as error:
+            results.append(told(error))
+    return results
+
+
+def fill_disk(base_url: str, state: str) -> list[dict[str, Any]]:
+    """The disk is full once ``full`` is told, and has room again for a second run of the same. POSIX only."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    with opened(base_url, Path(state), PATIENT) as jobs:
+        wait_for("go")
+        results = []
+
+        async def both() -> None:
+            first = asyncio.ensure_future(submitted(jobs, ["A lighthouse at dusk."]))
+            assert (await asyncio.to_thread(sys.stdin.readline)).strip() == "full"
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+            say("filled")
+            results.extend(await first)
+            results.extend(await submitted(jobs, ["A lighthouse at dusk."]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            results.extend(await submitted(jobs, ["A lighthouse at dusk."]))
+
+        asyncio.run(both())
+        return results
+
+
+JOBS: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    job.__name__: job for job in (submit, open_ledger, use_ledger, small_files, fill_disk)
+}
+
+if __name__ == "__main__":
+    for answer in JOBS[sys.argv[1]](**json.loads(sys.argv[2])):
+        say(json.dumps(answer))
