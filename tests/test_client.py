@@ -102,7 +102,7 @@ def test_a_netrc_file_does_not_replace_the_key(sandbox: Sandbox, tmp_path: Path,
         assert sandbox.received[-1].headers["authorization"] == f"Bearer {KEY}"
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_not_followed_by_a_create(status: int):
     with Sandbox() as other:
         moved = http(b"", f"Location: {other.base_url}/v1/videos/text2video", status=f"{status} Moved")
@@ -111,6 +111,15 @@ def test_a_redirect_is_not_followed_by_a_create(status: int):
         assert attempt.outcome is Outcome.REFUSED
         assert type(attempt.error).__name__ == "SetupError"
         assert "redirects to another address" in str(attempt.error)
+        assert len(received) == 1
+        assert other.received == []
+
+
+def test_a_redirect_to_a_result_is_not_followed_and_leaves_the_outcome_open():
+    with Sandbox() as other:
+        result = http(b"", f"Location: {other.base_url}/v1/videos/text2video/1", status="303 See Other")
+        with wire(sends(result)) as (url, received):
+            assert client(url).create(BODY).outcome is Outcome.LOST
         assert len(received) == 1
         assert other.received == []
 

@@ -219,7 +219,7 @@ def test_the_bar_moves_from_the_waiting_on_to_its_end(quick: Sandbox, jobs: Jobs
     quick.misbehave("download", "slow:60000000")
     watcher = Watcher(temp)
     fetched(jobs, task, temp, watcher)
-    assert watcher.bar == sorted(watcher.bar)
+    assert watcher.bar == sorted(set(watcher.bar))
     assert 0.89 <= watcher.bar[0] < watcher.bar[-1] <= 1
     assert any(" of 28.6 MB" in line for line in watcher.lines)
 
@@ -564,7 +564,8 @@ def test_a_gateway_in_a_private_network_may_serve_its_own_files(
     ("answer", "words"),
     [
         (says(b"<!DOCTYPE html><title>Sign in</title><p>to watch", "Content-Type: text/html"), "Sign in to watch"),
-        (says(b"<!DOCTYPE html><title>Sign in</title>" + b" " * 9000, "Content-Type: video/mp4"), "Sign in"),
+        # Of a long page the beginning is enough.
+        (says(b"<!DOCTYPE html><title>Sign in</title>" + b" " * 20_000, length=10**9), "Sign in"),
         (says(b'{"error": "expired"}', "Content-Type: application/json"), '"error": "expired"'),
         (
             says(b"\xef\xbb\xbf<?xml version='1.0'?><Error>AccessDenied</Error>", "Content-Type: video/mp4"),

@@ -242,6 +242,10 @@ import importlib.util, os, sys
 import pydantic, requests, asyncio, sqlite3, concurrent.futures, logging
 root, name = sys.argv[1:]
 
+# With the first model of a process pydantic looks for its plugins, in files that may lie below the checkout.
+class First(pydantic.BaseModel):
+    pass
+
 def watch(event, args):
     if event == "open":
         path, mode, flags = args

@@ -166,8 +166,8 @@ def test_at_the_end_of_its_time_it_names_the_task_and_the_next_run_takes_it_up(
         monkeypatch.setenv("KLING_BASE_URL", slow.base_url)
         monkeypatch.setenv("KLING_API_KEY", KEY)
         task_id = submit(host)
-        with pytest.raises(UnavailableError, match="No video after 0 min") as caught:
-            fetch(host, task_id, minutes=0)
+        with pytest.raises(UnavailableError, match=r"No video after 0\.001 min") as caught:
+            fetch(host, task_id, minutes=0.001)
         assert task_id in str(caught.value)
         slow.runs_for = 0
         assert submit(host) == task_id

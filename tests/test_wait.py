@@ -249,6 +249,7 @@ def test_a_failed_task_raises_with_its_whole_reason_and_is_recorded(
     assert caught.value.task_id == task_id
     assert [row.state for row in jobs.ledger.rows()] == [FAILED]
     assert jobs.ledger.failures == 1
+    assert not any(line.startswith("stopped") for line in watcher.lines)
 
 
 def test_a_task_that_failed_under_its_external_id_is_recorded_too(
@@ -293,6 +294,16 @@ def test_a_relay_that_knows_no_external_ids_gets_a_hint(tmp_path: Path, watcher:
         jobs = open_gateway(relay, tmp_path, replace(QUICK, missing=0))
         with pytest.raises(TaskNotFound, match="if this is an external_task_id, give the task_id"):
             waited(jobs, "mine-1", watcher)
+
+
+def test_a_task_that_the_ledger_knows_by_its_id_gets_no_such_hint(tmp_path: Path, watcher: Watcher) -> None:
+    with Sandbox(knows_external_ids=False) as relay:
+        jobs = open_gateway(relay, tmp_path, replace(QUICK, missing=0))
+        task_id = submitted(jobs)
+        relay.misbehave("query", "gateway:task_not_exist")
+        with pytest.raises(TaskNotFound) as caught:
+            waited(jobs, task_id, watcher)
+    assert "external_task_id" not in str(caught.value)
 
 
 def test_a_task_that_was_deleted_after_thirty_days_is_called_so(
@@ -416,6 +427,15 @@ def test_the_bar_moves_and_leaves_room_for_the_download(slow: Sandbox, clock: Cl
         task_id = submitted(jobs, take)
         ends.append(watched(jobs, task_id, tmp_path, "submitted").bar[-1])
     assert 0 < ends[0] < 0.1 < 0.6 < ends[1] < ends[2] <= 0.9
+
+
+def test_the_node_forgets_trouble_that_is_over(slow: Sandbox, tmp_path: Path) -> None:
+    jobs = open_gateway(slow, tmp_path)
+    task_id = submitted(jobs)
+    slow.misbehave("query", "empty")
+    lines = watched(jobs, task_id, tmp_path, "submitted").lines
+    assert any(line.endswith("(no usable answer, asking again)") for line in lines)
+    assert not lines[-1].endswith(")")
 
 
 def test_a_length_of_time_reads_like_a_clock() -> None:

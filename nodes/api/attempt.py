@@ -86,7 +86,7 @@ class Pace:
     look_for: float = 30.0
     look_pause: float = 1.0
     settle: float = 60.0
-    slice: float = 0.25
+    slice: float = 0.5
     poll: tuple[tuple[float, float], ...] = ((1, 1), (3, 2), (6, 3), (60, 5), (180, 10), (math.inf, 15))
     missing: float = 60.0
     url_for: float = 30.0

@@ -53,7 +53,7 @@ async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Tas
     with Display(watcher, state.line, state.done, state.parting()) as display:
         while True:
             try:
-                task = await in_thread(display, pace, _ask, jobs, state.task_id, row)
+                task = await in_thread(display, pace, _ask, jobs, state.task_id)
             except KlingError as error:
                 state.note_trouble(error)
             else:
@@ -69,12 +69,12 @@ async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Tas
             await sleep(min(state.pause(now), last - now), display, pace)
 
 
-def _ask(jobs: Jobs, task_id: str, row: Row | None) -> Task:
+def _ask(jobs: Jobs, task_id: str) -> Task:
     """Ask once and, in the same thread, record a failure: then a node cancelled meanwhile loses nothing."""
     task = jobs.client.query(task_id)
     if task.status == FAILED:
         try:
-            jobs.ledger.fail(jobs.settings.base_url, (row and row.task_id) or task.task_id, task.reason)
+            jobs.ledger.fail(jobs.settings.base_url, task_id, task.reason)
         except SetupError as error:
             # Why the task failed is what the user has to know; the next look at it tries to record it again.
             _log.error("Kling: %s", error)
