@@ -12,7 +12,6 @@ Other websites may not: ``refusal`` tells a request of theirs, also one through 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import json
@@ -27,7 +26,6 @@ from urllib.parse import urlsplit
 from . import host
 from .api import settings
 from .api.capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS
-from .api.client import Client
 from .api.errors import BalanceError, BusyError, KlingError, SetupError, TaskNotFound
 from .api.request import PROMPT_MAX, SHOT_PROMPT_MAX, SHOTS_MAX
 
@@ -132,6 +130,8 @@ def try_key(directory: Path) -> dict[str, Any]:
         ``ok``; ``kind`` (``accepted``, ``refused``, ``balance``, ``busy`` or ``unavailable``), by which the panel
         chooses its words; ``message``, what was found, without the gateway's host.
     """
+    from .api.client import Client  # here, as in KlingText2Video
+
     try:
         Client(settings.load(directory)).query(f"key-check-{uuid.uuid4().hex}")
     except TaskNotFound:
@@ -258,6 +258,8 @@ def add_routes(routes: Any, directory: Callable[[], Path]) -> None:
         return describe_key(directory())
 
     async def test(request: web.Request) -> dict[str, Any]:
+        import asyncio
+
         return await asyncio.to_thread(try_key, directory())
 
     async def models(request: web.Request) -> web.Response:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from inspect import cleandoc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
 from . import host as hosts
-from .api import jobs, settings
+from .api import settings
 from .api.capabilities import DURATIONS, MODELS
 from .api.request import (
     PROMPT_MAX,
@@ -25,6 +25,11 @@ from .camera_control import CAMERA_CONTROL
 from .multi_shot import MULTI_SHOT
 from .problems import graph_error
 from .widgets import Widget, widget
+
+# ComfyUI's start waits for every pack. What only a run needs (HTTP, SQLite, asyncio) takes longer to load than all the
+# rest, so it is imported where it is used.
+if TYPE_CHECKING:
+    from .api import jobs
 
 
 def _field(name: str, kind: str | None = None, **options: Any) -> Widget:
@@ -118,6 +123,8 @@ class KlingText2Video:
 
         Running anew costs nothing while the task lives, because the ledger knows it.
         """
+        from .api import jobs
+
         return jobs.failures_so_far()
 
     async def submit(self, unique_id: str | None = None, **inputs: Any) -> dict[str, Any]:
@@ -129,6 +136,8 @@ class KlingText2Video:
         Raises:
             KlingError: of the kind that tells what the user can do.
         """
+        from .api import jobs
+
         here = hosts.current(unique_id)
         request, take = _checked(inputs)
         assert request

@@ -6,11 +6,8 @@ from inspect import cleandoc
 from typing import Any
 
 from . import host as hosts
-from .api import jobs, settings
-from .api.download import download
+from .api import settings
 from .api.errors import GraphError
-from .api.transfer import max_bytes
-from .api.wait import wait
 
 _ID_MAX = 512
 
@@ -78,6 +75,12 @@ class KlingVideo:
         Raises:
             KlingError: of the kind that tells what the user can do.
         """
+        # Here, so that ComfyUI's start need not wait for them, as in KlingText2Video.
+        from .api import jobs
+        from .api.download import download
+        from .api.transfer import max_bytes
+        from .api.wait import wait
+
         here = hosts.current(unique_id)
         if here.dry_run:
             return None, ""

@@ -285,6 +285,19 @@ print(*module.NODE_CLASS_MAPPINGS)
 """
 
 
+_LOADS_LITTLE = """
+import importlib.util, os, sys
+import pydantic, requests
+root, name = sys.argv[1:]
+before = set(sys.modules)
+spec = importlib.util.spec_from_file_location(name, os.path.join(root, "__init__.py"))
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+spec.loader.exec_module(module)
+print(*(loaded.removeprefix(name) for loaded in set(sys.modules) - before))
+"""
+
+
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     # -W error: a warning at import would stand in ComfyUI's log.
     return subprocess.run(
@@ -305,6 +318,13 @@ def test_the_watch_over_loading_would_notice(tmp_path: Path):
     for line in ("open('x', 'w')", "import sqlite3; sqlite3.connect(':memory:')", "import socket; socket.socket()"):
         (tmp_path / "__init__.py").write_text(f"NODE_CLASS_MAPPINGS = {{}}\n{line}\n", encoding="utf-8")
         assert python(_NOTHING_HAPPENS, str(tmp_path), "pack_under_watch").returncode == 1
+
+
+def test_what_only_a_run_needs_is_loaded_by_the_first_run():
+    """ComfyUI's start waits for every pack, also for those that this session never uses."""
+    loaded = python(_LOADS_LITTLE, str(ROOT), "pack_under_watch").stdout.split()
+    assert ".nodes.text2video" in loaded
+    assert not {"asyncio", "sqlite3", "concurrent.futures", ".nodes.api.jobs", ".nodes.api.client"} & set(loaded)
 
 
 @pytest.mark.parametrize("folder", ["main", "ComfyUI-Kling", "kling.gateway-1.2", "1 Kling 可灵"])

@@ -12,10 +12,10 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from .attempt import Pace
-
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
+
+    from .attempt import Pace
 
 # asyncio takes as long to load as half of the pack. Whoever awaits anything here has it already, so it is imported
 # where it is used.
