@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,13 @@ def test_waiting_without_a_line_shows_nothing() -> None:
     watch = Watch()
     asyncio.run(sleep(0.05, watch, FAST))
     assert watch.lines == []
+
+
+def test_waiting_for_a_common_moment_is_never_shorter() -> None:
+    for seconds in (0.01, 0.05, 0.13):
+        began = time.monotonic()
+        asyncio.run(sleep(seconds, Watch(), replace(FAST, slice=0.05), aligned=True))
+        assert time.monotonic() - began >= seconds
 
 
 def test_cancel_ends_the_waiting_with_the_hosts_exception() -> None:

@@ -66,7 +66,8 @@ async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Tas
             last = end if state.succeeded_at is None else state.succeeded_at + pace.url_for
             if now >= last:
                 raise state.out_of_time(seconds)
-            await sleep(min(state.pause(now), last - now), display, pace)
+            # A hundred nodes that ask at a few common moments need half the processor time of questions one by one.
+            await sleep(min(state.pause(now), last - now), display, pace, aligned=True)
 
 
 def _ask(jobs: Jobs, task_id: str) -> Task:

@@ -77,11 +77,18 @@ async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *a
     return future.result()
 
 
-async def sleep(seconds: float, watcher: Watcher, pace: Pace, line: str = "") -> None:
-    """Wait on the event loop, counting down on the node, until the time is over or the user cancels."""
+async def sleep(seconds: float, watcher: Watcher, pace: Pace, line: str = "", *, aligned: bool = False) -> None:
+    """Wait on the event loop, counting down on the node, until the time is over or the user cancels.
+
+    Args:
+        line: what the node shows, before the seconds that are left; empty to leave that to the watcher.
+        aligned: wait up to a slice longer, for one of the moments at which all waiting nodes wake.
+    """
     import asyncio
 
     end = time.monotonic() + seconds
+    if aligned:
+        end += -end % pace.slice
     shown = None
     while (left := end - time.monotonic()) > 0:
         watcher.raise_if_cancelled()
