@@ -6,11 +6,13 @@ whatever the headless runner has put in place with ``use``.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -101,22 +103,24 @@ class ConsoleHost:
     Args:
         label: what to call the node in front of its lines.
         out: where the lines go; standard error if left out.
+        repeat: seconds after which a line is written again of which only the numbers have changed.
     """
 
     dry_run = False
 
-    def __init__(self, label: str = "", out: TextIO | None = None) -> None:
+    def __init__(self, label: str = "", out: TextIO | None = None, repeat: float = 30.0) -> None:
         self._label = f"{label}: " if label else ""
         self._out = out
-        self._last = ""
+        self._repeat = repeat
+        self._last, self._written_at = "", 0.0
 
     def show(self, line: str) -> None:
-        # A file or a pipe keeps every line, so a countdown is written there once.
+        # Every line stays on a console, so a clock or a countdown is not written each second.
         out = self._out or sys.stderr
-        gist = _NUMBER.sub("", line)
-        if out is None or (gist == self._last and not out.isatty()):
+        gist, now = _NUMBER.sub("", line), time.monotonic()
+        if out is None or (gist == self._last and now - self._written_at < self._repeat):
             return  # pythonw on Windows has no standard error
-        self._last = gist
+        self._last, self._written_at = gist, now
         out.write(f"{self._label}{line}\n")
         out.flush()
 
@@ -130,7 +134,12 @@ class ConsoleHost:
         return Path.home() / ".kling"
 
     def temp_dir(self) -> Path:
-        return Path(tempfile.gettempdir()) / "kling"
+        """A directory of this user alone, also where all users share the system's."""
+        user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+        directory = Path(tempfile.gettempdir()) / f"kling{user}"
+        with suppress(OSError):  # What hinders it now hinders the download, which says so.
+            directory.mkdir(mode=0o700, exist_ok=True)
+        return directory
 
     def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
         """Only a host that makes dry runs takes their bodies."""
