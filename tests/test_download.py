@@ -19,9 +19,9 @@ from pydantic import SecretStr
 from watching import QUICK, Cancelled, Watcher, asked, close_all, finished, open_gateway
 
 from nodes.api import filelock
-from nodes.api.answer import Task
+from nodes.api.answer import Task, first_words
 from nodes.api.attempt import Pace
-from nodes.api.container import first_words, is_video, missing_bytes
+from nodes.api.container import is_video, missing_bytes
 from nodes.api.download import download
 from nodes.api.errors import KlingError, SetupError, UnavailableError
 from nodes.api.jobs import Jobs
@@ -516,7 +516,7 @@ def test_a_gateway_abroad_cannot_send_us_to_this_computer(host: str, abroad: Job
     "host",
     [
         *("10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "127.8.8.8"),
-        *("[::1]", "[fd00::1]", "[fe80::1]", "[::ffff:10.0.0.1]", "[::ffff:127.0.0.1]"),
+        *("[::1]", "[fd00::1]", "[fe80::1]", "[::ffff:10.0.0.1]", "[::ffff:100.64.0.1]", "[::ffff:127.0.0.1]"),
     ],
 )
 def test_nor_into_its_network_not_even_through_a_proxy(
@@ -538,7 +538,8 @@ def test_nor_by_a_redirect(abroad: Jobs, temp: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "host", ["198.18.0.5", "[fc00::5]", "93.184.216.34", "[::ffff:93.184.216.34]", "video.example"]
+    "host",
+    ["198.18.0.5", "[::ffff:198.18.0.5]", "[fc00::5]", "93.184.216.34", "[::ffff:93.184.216.34]", "video.example"],
 )
 def test_public_addresses_and_those_of_tunnels_are_asked(
     host: str, abroad: Jobs, temp: Path, monkeypatch: pytest.MonkeyPatch

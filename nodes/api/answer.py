@@ -84,15 +84,16 @@ def parse(body: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise Unreadable(_first_words(body)) from None
+        raise Unreadable(first_words(body)) from None
     if not isinstance(value, dict):
-        raise Unreadable(_first_words(body))
+        raise Unreadable(first_words(body))
     return value
 
 
-def _first_words(body: bytes) -> str:
+def first_words(body: bytes) -> str:
+    """How an answer begins that is not what was asked for, for a message: without markup, on one line."""
     text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", body[:4000].decode("utf-8", "replace"), flags=re.S | re.I)
-    words = " ".join(text.split())
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f'it begins with "{words[:80]}"' if words else "it is empty"
 
 

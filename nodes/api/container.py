@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import BinaryIO
 
 _BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip")
@@ -18,13 +17,6 @@ def is_video(head: bytes, content_type: str) -> bool:
         return True
     is_text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"", b"<", b"{", b"[")
     return content_type.lower().startswith("video/") and not is_text
-
-
-def first_words(head: bytes) -> str:
-    """How a file begins that is no video, for a message."""
-    text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", head.decode("utf-8", "replace"), flags=re.S | re.I)
-    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return f'it begins with "{words[:80]}"' if words else "it is empty"
 
 
 def missing_bytes(file: BinaryIO) -> int:

@@ -22,8 +22,9 @@ from pathlib import Path
 import requests
 
 from . import outside
+from .answer import first_words
 from .attempt import Pace, retry_after
-from .container import first_words, is_video, missing_bytes
+from .container import is_video, missing_bytes
 from .errors import KlingError, SetupError, UnavailableError
 from .filelock import acquire
 from .settings import Settings
