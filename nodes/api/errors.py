@@ -88,7 +88,7 @@ class BusyError(KlingError):
 
 
 class UnavailableError(KlingError):
-    """The service could not be reached or is closed for the moment. No task was made."""
+    """The service cannot be reached, is closed, or gives nothing usable. Nothing was bought by asking."""
 
 
 class OutcomeUnknown(KlingError):

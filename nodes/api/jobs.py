@@ -222,7 +222,7 @@ def _unknown(row: Row, reason: str) -> OutcomeUnknown:
 def task_failed(task: Task) -> TaskFailed:
     """The error for a task that Kling ended without a video, with its reason in full and what to do about it."""
     says = f'"{task.reason}"' if task.reason else "no reason given"
-    advice = "Running again makes a new task; Kling does not charge for a failed one."
+    advice = "Running KlingText2Video again makes a new task; Kling does not charge for a failed one."
     if "risk control" in task.reason.lower():
         advice = f"The content check stopped it, so change the prompt first. {advice}"
     return TaskFailed(
