@@ -13,14 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
-from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 
 from . import answer
 from .answer import Task, Unreadable
@@ -36,7 +33,7 @@ QUERY_TIMEOUT = 30.0
 ANSWER_MAX = 1 << 20
 """Seconds to connect, seconds between two pieces of an answer, and the most bytes an answer may have."""
 
-_PIECE = 64
+_PIECE = 256
 
 _IDLE_MAX = 20.0
 """Seconds after which a kept connection is not used again.
@@ -47,17 +44,6 @@ Something on the way may have dropped it without a word, and a POST into such a 
 
 _KEY_LIKE = r"\bsk-[\w*.-]{4,}"
 """Gateways quote parts of a key in their errors."""
-
-
-class _Bearer(AuthBase):
-    """Sets the key late, so that ``requests`` neither replaces it from ``.netrc`` nor shows it in a repr."""
-
-    def __init__(self, key: SecretStr) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
-        return request
 
 
 class _Body(io.BytesIO):
@@ -138,22 +124,20 @@ class Client:
             requests.RequestException: the exchange broke.
             Unreadable: the answer is cut off, too long or too slow.
         """
-        headers = {"Content-Type": "application/json"} if body else None
-        with self._open_session().request(
-            method,
-            url,
-            data=body,
-            headers=headers,
-            auth=_Bearer(self._key),
-            timeout=(CONNECT_TIMEOUT, timeout),
-            allow_redirects=False,
-            stream=True,
+        session, key = self._open_session(), self._key.get_secret_value()
+        headers = {**session.headers, "Authorization": f"Bearer {key}"}
+        if body:
+            headers["Content-Type"] = "application/json"
+        # Not prepared by the session, which would take the password of ``.netrc`` for the key, and send cookies.
+        request = requests.Request(method, url, headers, data=body).prepare()
+        environment = session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+        with session.send(
+            request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
         ) as response:
             content = _read(response, timeout)
             self._last_used = time.monotonic()
             # Before anything is cut short: half a key would no longer be found.
-            key = self._key.get_secret_value().encode("utf-8")
-            content = content.replace(key, b"***") if key else content
+            content = content.replace(key.encode("utf-8"), b"***") if key else content
             return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
 
     def _open_session(self) -> requests.Session:
@@ -170,7 +154,6 @@ class Client:
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.headers.update({"Accept": "application/json", "User-Agent": f"ComfyUI-Kling/{VERSION}"})
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # A proxy from the environment has no way to a server on this computer.
         session.trust_env = not is_loopback(urlsplit(self._url).hostname or "")
         return session
