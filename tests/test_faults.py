@@ -16,6 +16,7 @@ from conftest import KEY
 from fault_matrix import Case, Figures, ended_with, most_common, run_all
 from fault_tools import Gate, Process, Watch, opened, wait_until
 from fault_tools import request as graph
+from graph import PLAIN
 
 from nodes.api.errors import GraphError, OutcomeUnknown
 from nodes.api.jobs import Submission
@@ -159,21 +160,6 @@ def test_two_ledgers_on_one_directory_when_nothing_was_made(tmp_path: Path, figu
 # Eight nodes in one prompt, as ComfyUI runs them: one event loop, closed by the first error
 
 
-INPUTS = {
-    "model_name": "kling-v3",
-    "negative_prompt": "",
-    "mode": "std",
-    "aspect_ratio": "16:9",
-    "duration": 5,
-    "sound": "off",
-    "cfg_scale": 0.5,
-    "take": 1,
-    "watermark": False,
-    "callback_url": "",
-    "external_task_id": "",
-}
-
-
 class Comfy(ConsoleHost):
     """Runs nodes side by side like ComfyUI, with a Cancel button."""
 
@@ -190,7 +176,7 @@ class Comfy(ConsoleHost):
         """One click on Run. Gives the task_ids; the first error cancels all other nodes and is raised."""
 
         async def nodes() -> list[str]:
-            runs = [KlingText2Video().submit(str(n), prompt=prompt, **INPUTS) for n, prompt in enumerate(prompts)]
+            runs = [KlingText2Video().submit(str(n), **{**PLAIN, "prompt": prompt}) for n, prompt in enumerate(prompts)]
             results = await asyncio.gather(*runs, *(one() for one in also))
             return [result["result"][0] for result in results[: len(prompts)]]
 

@@ -15,6 +15,7 @@ import pytest
 from comfy import PACK, ComfyUI
 from conftest import KEY, ROOT
 from example_bodies import EXAMPLES
+from graph import PLAIN
 
 from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from nodes.sandbox import Sandbox
@@ -348,21 +349,7 @@ def test_a_crash_in_mid_request_loses_no_task(comfyui: ComfyUI, host_gateway: Sa
 
 
 def text2video(prompt: str, **changes: object) -> dict[str, Any]:
-    inputs = {
-        "model_name": "kling-v3",
-        "prompt": prompt,
-        "negative_prompt": "",
-        "mode": "std",
-        "aspect_ratio": "16:9",
-        "duration": 5,
-        "sound": "off",
-        "cfg_scale": 0.5,
-        "take": 1,
-        "watermark": False,
-        "callback_url": "",
-        "external_task_id": "",
-    }
-    return {"class_type": "KlingText2Video", "inputs": inputs | changes}
+    return {"class_type": "KlingText2Video", "inputs": {**PLAIN, "prompt": prompt, **changes}}
 
 
 def storyboard(*shots: tuple[str, int]) -> Graph:

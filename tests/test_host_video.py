@@ -15,6 +15,7 @@ import comfy
 import pytest
 from comfy import ComfyUI
 from conftest import KEY, ROOT
+from graph import PLAIN
 
 from nodes.sandbox import Sandbox
 
@@ -44,22 +45,8 @@ def calm(host_gateway: Sandbox) -> Iterator[None]:
 
 def graph(prompt: str, **changes: object) -> dict[str, dict[str, Any]]:
     """Text to video to a file, in API format: nodes 1, 2 and 3."""
-    inputs = {
-        "model_name": "kling-v3",
-        "prompt": prompt,
-        "negative_prompt": "",
-        "mode": "std",
-        "aspect_ratio": "16:9",
-        "duration": 5,
-        "sound": "off",
-        "cfg_scale": 0.5,
-        "take": 1,
-        "watermark": False,
-        "callback_url": "",
-        "external_task_id": "",
-    }
     return {
-        "1": {"class_type": "KlingText2Video", "inputs": inputs | changes},
+        "1": {"class_type": "KlingText2Video", "inputs": {**PLAIN, "prompt": prompt, **changes}},
         "2": {"class_type": "KlingVideo", "inputs": {"task_id": ["1", 0], "timeout_minutes": 30}},
         "3": {
             "class_type": "SaveVideo",

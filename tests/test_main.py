@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import KEY, ROOT
+from graph import PLAIN
 
 from nodes.__main__ import main
 from nodes.console import copy_new
@@ -21,20 +22,6 @@ from nodes.workflow.prompt import WorkflowError
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and descriptors")
 
-FIELDS: dict[str, Any] = {
-    "model_name": "kling-v3",
-    "prompt": "A paper boat.",
-    "negative_prompt": "",
-    "mode": "std",
-    "aspect_ratio": "16:9",
-    "duration": 5,
-    "sound": "off",
-    "cfg_scale": 0.5,
-    "take": 1,
-    "watermark": False,
-    "callback_url": "",
-    "external_task_id": "",
-}
 CAMERA = {"type": "simple", "horizontal": 0, "vertical": 0, "pan": 0, "tilt": 0, "roll": 0, "zoom": 5}
 
 
@@ -64,7 +51,7 @@ def node(kind: str, /, **inputs: Any) -> dict[str, Any]:
 
 
 def submit(**changes: Any) -> dict[str, Any]:
-    return node("KlingText2Video", **(FIELDS | changes))
+    return node("KlingText2Video", **(PLAIN | changes))
 
 
 def bodies(stdout: str) -> list[dict[str, Any]]:
@@ -96,7 +83,7 @@ def test_a_dry_run_prints_body_and_curl_and_needs_neither_key_nor_gateway(save: 
     done = cli("run", save(n1=submit()), "--dry-run", KLING_BASE_URL="http://127.0.0.1:9/kling")
     assert done.returncode == 0
     (body,) = bodies(done.stdout)
-    assert (body["prompt"], body["duration"], body["multi_shot"]) == ("A paper boat.", "5", False)
+    assert (body["prompt"], body["duration"], body["multi_shot"]) == (PLAIN["prompt"], "5", False)
     assert "curl -X POST http://127.0.0.1:9/kling/v1/videos/text2video -H" in done.stdout
 
 
@@ -303,7 +290,7 @@ def test_a_command_line_that_means_nothing_is_bad_input(
 
 
 def test_a_workflow_cannot_choose_gateway_key_or_path(save: Any, gateway: Sandbox, tmp_path: Path) -> None:
-    inputs = FIELDS | {
+    inputs = PLAIN | {
         "base_url": "http://example.com",
         "KLING_API_KEY": "sk-theirs",
         "output": "/etc",
@@ -491,7 +478,7 @@ def test_tasks_for_scripts(save: Any, gateway: Sandbox) -> None:
     assert task["task_id"] == task_id
     assert task["external_task_id"] == gateway.tasks[task_id].external_task_id
     assert (task["state"], task["model_name"], task["take"]) == ("accepted", "kling-v3", 1)
-    assert (task["prompt"], task["gateway"]) == ("A paper boat.", gateway.base_url)
+    assert (task["prompt"], task["gateway"]) == (PLAIN["prompt"], gateway.base_url)
     assert task["created_at"].endswith("+00:00")
 
 
