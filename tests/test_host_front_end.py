@@ -491,6 +491,22 @@ def test_what_a_node_says_while_it_waits_is_shown_and_not_saved(page: Page, key:
     assert our_nodes(page) == before
 
 
+def test_why_a_run_has_failed_stands_on_the_node_until_the_next_run(
+    page: Page, key: None, host_gateway: Sandbox
+) -> None:
+    add(page, "KlingText2Video", 100, 100, prompt="A prompt that is refused")
+    expect_lines(page, "Not used by kling-v3: cfg_scale")
+    before = our_nodes(page)
+    host_gateway.misbehave("create", "code:1301")
+    run(page)
+    expect_lines(page, "the content-safety check refuses the prompt")
+    picture(page, "refused")
+    assert our_nodes(page) == before
+    run(page)
+    expect_lines(page, "Submitted as a new task.")
+    assert page.locator(".kling-why").count() == 0
+
+
 # -- nothing of it is saved
 
 

@@ -11,30 +11,43 @@ function setUp() {
     widgets: { task_id: "" },
     removeWidget: (widget) => node.widgets.splice(node.widgets.indexOf(widget), 1),
   });
-  const lineOf = followProgress(api, (id) => nodeByExecutionId(graph, id), ({ type }) => type.startsWith("Kling"));
+  const wordsOf = followProgress(api, (id) => nodeByExecutionId(graph, id), ({ type }) => type.startsWith("Kling"));
   const tell = (name, detail) => api.dispatchEvent(Object.assign(new Event(name), { detail }));
-  return { graph, node, lineOf, tell };
+  return { graph, node, wordsOf, tell };
 }
 
 test("a node's line is what it said last", () => {
-  const { node, lineOf, tell } = setUp();
-  assert.equal(lineOf(node), null);
+  const { node, wordsOf, tell } = setUp();
+  assert.equal(wordsOf(node), null);
   tell("progress_text", { nodeId: "1", text: "waiting" });
   tell("progress_text", { nodeId: "1", text: "processing" });
-  assert.equal(lineOf(node), "processing");
+  assert.deepEqual(wordsOf(node), { text: "processing", wrong: false });
 });
 
 test("a new run, an error and Cancel end the line", () => {
   for (const end of ["execution_start", "execution_error", "execution_interrupted"]) {
-    const { node, lineOf, tell } = setUp();
+    const { node, wordsOf, tell } = setUp();
     tell("progress_text", { nodeId: "1", text: "waiting" });
     tell(end, {});
-    assert.equal(lineOf(node), null, end);
+    assert.equal(wordsOf(node), null, end);
   }
 });
 
+test("an error stands on the node that met it until the next run", () => {
+  const { graph, node, wordsOf, tell } = setUp();
+  const other = graph.add("SomeNode");
+  tell("progress_text", { nodeId: "1", text: "processing" });
+  tell("execution_error", { node_id: "1", exception_message: "The task has failed.\n" });
+  assert.deepEqual(wordsOf(node), { text: "The task has failed.", wrong: true });
+  tell("execution_start", {});
+  assert.equal(wordsOf(node), null);
+  tell("execution_error", { node_id: String(other.id), exception_message: "Out of memory" });
+  assert.equal(wordsOf(node), null);
+  assert.equal(wordsOf(other), null);
+});
+
 test("ComfyUI's own widget goes from our nodes, whoever hears the event first, and from no others", async () => {
-  const { graph, node, lineOf, tell } = setUp();
+  const { graph, node, wordsOf, tell } = setUp();
   const other = graph.add("SomeNode", { widgets: { $$node_text: "" } });
   for (const each of [node, other]) {
     tell("progress_text", { nodeId: String(each.id), text: "waiting" });
@@ -43,7 +56,7 @@ test("ComfyUI's own widget goes from our nodes, whoever hears the event first, a
   await Promise.resolve();
   assert.deepEqual(node.widgets.map(({ name }) => name), ["task_id"]);
   assert.equal(other.widgets.length, 2);
-  assert.equal(lineOf(other), null);
+  assert.equal(wordsOf(other), null);
 });
 
 test("an execution id names a node in a subgraph by its way there", () => {

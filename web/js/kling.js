@@ -46,7 +46,7 @@ function lastOutput(node) {
 
 const run = {
   output: lastOutput,
-  line: followProgress(
+  words: followProgress(
     api,
     (id) => nodeByExecutionId(rootGraph(), id),
     (node) => ["KlingText2Video", "KlingVideo"].includes(node.comfyClass),

@@ -1,6 +1,7 @@
 /**
- * The line that a node shows while it waits, moved from ComfyUI's own widget into our strip.
+ * What a node says of its run: the line that it shows while it waits, or why it has stopped.
  *
+ * The line is moved from ComfyUI's own widget into our strip.
  * ComfyUI shows progress text in a widget that it adds to the node. Before front end 1.40 that widget was saved with
  * the workflow, text and all, and in every version it makes the node higher for good.
  */
@@ -8,27 +9,36 @@
 const HOSTS_WIDGET = "$$node-text-preview";
 
 /**
+ * Not every front end shows what went wrong in full, and a dialog is gone when it is closed.
+ *
  * @param api ComfyUI's api object
  * @param findNode gives the node of an execution id such as `5`, or `7:5` in a subgraph
  * @param isOurs tells nodes that have a strip
- * @returns lineOf(node): the line, or null when there is none
+ * @returns wordsOf(node): {text, wrong: whether it is an error}, or null when there is nothing to say
  */
 export function followProgress(api, findNode, isOurs) {
-  let texts = new WeakMap();
+  let words = new WeakMap();
+  const note = (id, text, wrong) => {
+    const node = findNode(id);
+    if (!node || !isOurs(node)) return null;
+    words.set(node, { text, wrong });
+    return node;
+  };
 
   api.addEventListener("progress_text", ({ detail }) => {
-    const node = findNode(detail.nodeId);
-    if (!node || !isOurs(node)) return;
-    texts.set(node, detail.text);
+    const node = note(detail.nodeId, detail.text, false);
     // ComfyUI adds its widget in the same event, before or after this.
-    queueMicrotask(() => dropHostsWidget(node));
+    if (node) queueMicrotask(() => dropHostsWidget(node));
   });
   for (const event of ["execution_start", "execution_error", "execution_interrupted"]) {
     api.addEventListener(event, () => {
-      texts = new WeakMap();
+      words = new WeakMap();
     });
   }
-  return (node) => texts.get(node) ?? null;
+  api.addEventListener("execution_error", ({ detail }) => {
+    if (detail.exception_message) note(detail.node_id, detail.exception_message.trim(), true);
+  });
+  return (node) => words.get(node) ?? null;
 }
 
 function dropHostsWidget(node) {

@@ -11,7 +11,7 @@ const SOCKETS = ["camera_control", "multi_shot"];
 const VEIL = 0.55;
 
 /**
- * @param run {output, line}: give what the node showed after its last run, and what it says during one
+ * @param run {output, words}: give what the node showed after its last run, and what it says of this one
  */
 export function showSubmission(node, facts, text, language, run) {
   let show = null;
@@ -22,9 +22,9 @@ export function showSubmission(node, facts, text, language, run) {
     );
     const found = marks(facts, values, new Set(SOCKETS.filter((name) => isWired(node, name))));
     const task = run.output(node)?.kling?.[0] ?? null;
-    const line = run.line(node);
+    const words = run.words(node);
     // Its last words are the task_id, which then stands here anyway.
-    const says = task && line?.includes(task.task_id) ? null : line;
+    const says = task && words && !words.wrong && words.text.includes(task.task_id) ? null : words;
     return { ...found, model: values.model_name, task, says, language: language() };
   };
   watch(node, look, (seen) => {
@@ -52,9 +52,9 @@ function shownName(node, name) {
   return input?.label || findWidget(node, name)?.label || input?.localized_name || name;
 }
 
-/** One line while the node waits. */
-export function drawProgress(line) {
-  return line === null ? [] : [make("div.kling-line", line)];
+/** One line while the node waits, or why it has stopped. */
+export function drawProgress(words) {
+  return words === null ? [] : [make(words.wrong ? "div.kling-line.kling-wrong.kling-why" : "div.kling-line", words.text)];
 }
 
 function drawTask(task, text) {

@@ -1,14 +1,14 @@
-/** KlingVideo: what it waits for. */
+/** KlingVideo: what it waits for, or why it has stopped. */
 
 import { addStrip } from "./strip.js";
 import { drawProgress } from "./submission.js";
 import { watch } from "./watch.js";
 
-/** @param run {line}: gives what the node says during a run */
+/** @param run {words}: gives what the node says of its run */
 export function showWaiting(node, run) {
   let show = null;
-  watch(node, () => run.line(node), (line) => {
-    if (line !== null) show ??= addStrip(node, "kling_waiting");
-    show?.(...drawProgress(line));
+  watch(node, () => run.words(node), (words) => {
+    if (words !== null) show ??= addStrip(node, "kling_waiting");
+    show?.(...drawProgress(words));
   });
 }
