@@ -55,37 +55,37 @@ BAD: list[Bad] = [
     (
         {"duration": 16},
         "duration",
-        "is 16 s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name.",
+        "is 16 s; kling-v3 makes 3 to 15 s, in whole seconds. Change it.",
     ),
     (
         {"duration": 2},
         "duration",
-        "is 2 s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name.",
+        "is 2 s; kling-v3 makes 3 to 15 s, in whole seconds. Change it.",
     ),
     (
         {"duration": 5.5},
         "duration",
-        "is 5.5 s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name.",
+        "is 5.5 s; kling-v3 makes 3 to 15 s, in whole seconds. Change it.",
     ),
     (
         {"duration": math.nan},
         "duration",
-        "is 'nan' s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name.",
+        "is 'nan' s; kling-v3 makes 3 to 15 s, in whole seconds. Change it.",
     ),
     (
         {"duration": True},
         "duration",
-        "is 'True' s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name.",
+        "is 'True' s; kling-v3 makes 3 to 15 s, in whole seconds. Change it.",
     ),
     (
         {"duration": "five"},
         "duration",
-        "is 'five' s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name.",
+        "is 'five' s; kling-v3 makes 3 to 15 s, in whole seconds. Change it.",
     ),
     (
         {"model_name": "kling-v1", "duration": 6},
         "duration",
-        "is 6 s; kling-v1 makes 5 or 10 s, in whole seconds. Change it, or choose another model_name.",
+        "is 6 s; kling-v1 makes 5 or 10 s, in whole seconds. Change it, or set model_name to kling-v3.",
     ),
     (
         {"model_name": "kling-v1", "sound": "on"},
@@ -193,7 +193,7 @@ def test_a_storyboard_outside_the_models_lengths_is_refused(
     board = graph.storyboard(*(graph.shot(duration=length) for length in lengths))
     assert graph.problems(multi_shot=board) == [
         f"- KlingMultiShot, sum of the shots' durations: is {total} s; kling-v3 makes 3 to 15 s, in whole seconds."
-        " Change it, or choose another model_name."
+        " Change the shots."
     ]
     assert gateway.received == []
 

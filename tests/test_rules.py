@@ -93,7 +93,7 @@ def test_every_combination_is_judged_as_the_documents_have_it():
 @pytest.mark.parametrize("model", OLD)
 def test_models_before_v3_make_5_or_10_seconds(model: str):
     assert problems(plain(model_name=model, duration="6")) == {
-        ("duration",): f"is 6 s; {model} makes 5 or 10 s, in whole seconds. Change it, or choose another model_name."
+        ("duration",): f"is 6 s; {model} makes 5 or 10 s, in whole seconds. Change it, or set model_name to kling-v3."
     }
 
 
@@ -104,8 +104,7 @@ def test_models_before_v3_make_5_or_10_seconds(model: str):
 )
 def test_v3_makes_whole_seconds_from_3_to_15(duration: str):
     assert problems(plain(duration=duration)) == {
-        ("duration",): f"is {entered(duration)} s; kling-v3 makes 3 to 15 s, in whole seconds."
-        " Change it, or choose another model_name."
+        ("duration",): f"is {entered(duration)} s; kling-v3 makes 3 to 15 s, in whole seconds. Change it."
     }
 
 
@@ -203,9 +202,7 @@ def test_one_to_six_shots_of_3_to_15_seconds_in_all(durations: list[str]):
 @pytest.mark.parametrize(("durations", "total"), [(["1", "1"], "2"), (["10", "6"], "16"), (["15"] * 6, "90")])
 def test_a_sum_beyond_the_models_lengths_is_refused(durations: list[str], total: str):
     assert problems(story(*durations, duration=total)) == {
-        (
-            "duration",
-        ): f"is {total} s; kling-v3 makes 3 to 15 s, in whole seconds. Change it, or choose another model_name."
+        ("duration",): f"is {total} s; kling-v3 makes 3 to 15 s, in whole seconds. Change the shots."
     }
 
 

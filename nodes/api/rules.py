@@ -81,7 +81,9 @@ def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
     if body.get("shot_type") is None:
         yield Problem(("shot_type",), "is missing; multi_shot needs 'customize'. Add it.")
     if body.get("multi_prompt") is None:
-        yield Problem(("multi_prompt",), "is missing; multi_shot needs 1 to 6 shots. Connect at least shot_1.")
+        yield Problem(
+            ("multi_prompt",), f"is missing; multi_shot needs 1 to {SHOTS_MAX} shots. Connect at least shot_1."
+        )
         return
     shots = _shots(body)
     # Not left to pydantic, which would count sound shots only and say nothing of the others.
@@ -126,10 +128,12 @@ def _length(body: Mapping[str, Any]) -> Iterator[Problem]:
     allowed = MODELS[body["model_name"]].durations
     if _seconds(duration) not in allowed:
         choice = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 2 else " or ".join(map(str, allowed))
+        able = " or ".join(name for name, model in MODELS.items() if _seconds(duration) in model.durations)
+        way_out = f"Change it, or set model_name to {able}." if able else "Change it."
         yield Problem(
             ("duration",),
-            f"is {_shown(duration)} s; {body['model_name']} makes {choice} s, in whole seconds. Change it,"
-            " or choose another model_name.",
+            f"is {_shown(duration)} s; {body['model_name']} makes {choice} s, in whole seconds."
+            f" {'Change the shots.' if body.get('multi_shot') else way_out}",
         )
 
 
