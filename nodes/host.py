@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, NoReturn, Protocol, TextIO
 
 from .api.waiting import Watcher
 
@@ -33,8 +33,8 @@ class Host(Watcher, Protocol):
     def temp_dir(self) -> Path:
         """Where downloads go: a directory that the host empties by itself."""
 
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
-        """Take the request that a dry run would have sent."""
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
+        """Take the request that would have been sent, and end the node. Only for a host with ``dry_run``."""
 
     def video(self, path: Path) -> Any:
         """The file as a value of the host's type VIDEO."""
@@ -88,7 +88,7 @@ class ComfyHost:
 
         return Path(folder_paths.get_temp_directory())
 
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
         raise AssertionError("ComfyUI has no dry run")
 
     def video(self, path: Path) -> Any:
@@ -141,8 +141,8 @@ class ConsoleHost:
             directory.mkdir(mode=0o700, exist_ok=True)
         return directory
 
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
-        """Only a host that makes dry runs takes their bodies."""
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
+        raise AssertionError("this is no dry run")
 
     def video(self, path: Path) -> Any:
         return path

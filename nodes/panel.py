@@ -27,7 +27,7 @@ from . import host
 from .api import settings
 from .api.capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS
 from .api.errors import BalanceError, BusyError, KlingError, SetupError, TaskNotFound
-from .api.request import PROMPT_MAX, SHOT_PROMPT_MAX, SHOTS_MAX
+from .api.request import SHOT_PROMPT_MAX, SHOTS_MAX
 
 BODY_MAX = 4096
 """The most bytes that a request may bring; a key has about fifty."""
@@ -59,7 +59,7 @@ def describe_key(directory: Path) -> dict[str, Any]:
     if source is None:
         return shown
     try:
-        key = settings.find_key(directory)[0].get_secret_value()
+        key = settings.find_key(directory).get_secret_value()
     except SetupError as error:
         return {**shown, "problem": str(error)}
     return {**shown, "set": True, "last4": key[-_SHOWN:] if len(key) >= _LONG_ENOUGH else None}
@@ -154,7 +154,6 @@ def facts() -> dict[str, Any]:
     return {
         "models": {name: model._asdict() for name, model in MODELS.items()},
         "camera": {"mode": CAMERA_MODE, "duration": CAMERA_DURATION},
-        "prompt_max": PROMPT_MAX,
         "shots": {
             "max": SHOTS_MAX,
             "prompt_max": SHOT_PROMPT_MAX,

@@ -144,7 +144,6 @@ class KlingText2Video:
         if here.dry_run:
             body = jobs.open_jobs(settings.without_key(here.state_dir())).preview(request, take)
             here.dry_run_body(body, settings.base_url() + settings.ENDPOINT)
-            return _shown(jobs.Submission("", body["external_task_id"], None, None, False, body), _notes(request))
         gateway = jobs.open_jobs(settings.load(here.state_dir()))
         submission = await gateway.submit(request, take, here)
         paid = "already submitted, nothing was paid now" if submission.reused else "submitted"

@@ -82,8 +82,6 @@ class KlingVideo:
         from .api.wait import wait
 
         here = hosts.current(unique_id)
-        if here.dry_run:
-            return None, ""
         asked = _clean_id(task_id)
         max_bytes()  # A wrong limit is better said now than after the waiting.
         gateway = jobs.open_jobs(settings.load(here.state_dir()))

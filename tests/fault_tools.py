@@ -106,7 +106,7 @@ def request(prompt: str = "A lighthouse at dusk.", **changes: Any) -> Text2Video
 
 
 def settings(base_url: str, state: Path) -> Settings:
-    return Settings(base_url, state, SecretStr(KEY), "test")
+    return Settings(base_url, state, SecretStr(KEY))
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def test_no_id_leads_out_of_the_directory(task_id: str, quick: Sandbox, jobs: Jo
 
 
 def test_two_gateways_with_the_same_id_do_not_share_a_file(tmp_path: Path, temp: Path) -> None:
-    settings = Settings("https://a.example", tmp_path, SecretStr(KEY), "test")
+    settings = Settings("https://a.example", tmp_path, SecretStr(KEY))
     other = replace(settings, base_url="https://b.example")
     assert Transfer(settings, "1", temp, QUICK)._file != Transfer(other, "1", temp, QUICK)._file
 

@@ -80,9 +80,9 @@ def test_a_key_is_saved_shown_by_its_end_replaced_and_removed(server: str, direc
     there = {"set": True, "source": "file", "last4": "cdef", "problem": None}
     assert save(server, KEY).json() == there
     assert call(server, "GET", "/kling/key").json() == there
-    assert settings.find_key(directory)[0].get_secret_value() == KEY
+    assert settings.find_key(directory).get_secret_value() == KEY
     assert save(server, OTHER_KEY).json()["last4"] == "dcba"
-    assert settings.find_key(directory)[0].get_secret_value() == OTHER_KEY
+    assert settings.find_key(directory).get_secret_value() == OTHER_KEY
     assert call(server, "DELETE", "/kling/key").json() == nothing
     assert call(server, "DELETE", "/kling/key").json() == nothing
     assert not (directory / settings.KEY_FILE).exists()
@@ -98,7 +98,7 @@ def test_what_cannot_be_a_key_is_refused_and_the_old_one_stays(server: str, dire
     save(server, KEY)
     answer = save(server, wrong)
     assert answer.status_code == 400 and answer.json()["error"].startswith("The key ")
-    assert settings.find_key(directory)[0].get_secret_value() == KEY
+    assert settings.find_key(directory).get_secret_value() == KEY
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"{}", b'"key"', b"\xff", b'{"key": "' + b"x" * 5000 + b'"}'])
@@ -306,7 +306,7 @@ def test_every_route_of_the_key_is_guarded(server: str, directory: Path, method:
     answer = call(server, method, path, {"key": OTHER_KEY}, {"Origin": "https://evil.example"})
     assert answer.status_code == 403
     assert "cdef" not in answer.text
-    assert settings.find_key(directory)[0].get_secret_value() == KEY
+    assert settings.find_key(directory).get_secret_value() == KEY
 
 
 # -- the rest

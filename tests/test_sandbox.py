@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from conftest import ROOT
 
-from nodes.sandbox import Sandbox, serve
+from nodes.sandbox import Sandbox
 
 API = "/kling/v1/videos/text2video"
 KEY = "sk-sandbox-test"
@@ -595,35 +597,24 @@ def test_a_taken_port_is_an_error_at_once(sandbox: Sandbox) -> None:
         Sandbox(port=port).start()
 
 
-class Console(io.StringIO):
-    """A stream that tells when a line with a certain word was written."""
-
-    def __init__(self, word: str) -> None:
-        super().__init__()
-        self.word, self.said = word, threading.Event()
-
-    def write(self, text: str) -> int:
-        if self.word in text:
-            self.said.set()
-        return super().write(text)
-
-
-def test_serve_says_how_to_use_it_and_logs_without_the_key() -> None:
-    console, ended = Console("KLING_API_KEY"), threading.Event()
-    thread = threading.Thread(target=serve, args=(0,), kwargs={"out": console, "until": ended})
-    thread.start()
-    assert console.said.wait(20)
-    url = console.getvalue().split()[2]
+def test_as_a_program_it_says_how_to_use_it_and_logs_without_the_key() -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "nodes", "sandbox", "--port=0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with program:
+        assert program.stdout
+        lines = [program.stdout.readline()]
+        url = lines[0].split()[-1]
+        running = Sandbox(host="127.0.0.1", port=int(url.removesuffix("/kling").rpartition(":")[2]))
+        assert running.base_url == url
+        task_id = create(running).json["data"]["task_id"]
+        ask(running, "GET", f"/{KEY}/%C3%A9")
+        while lines[-1] and "-> 404" not in lines[-1]:
+            lines.append(program.stdout.readline())
+        program.terminate()
+    told = "".join(lines)
     for text in (f"export KLING_BASE_URL={url} ", f'$env:KLING_BASE_URL = "{url}"', f"set KLING_BASE_URL={url}"):
-        assert text in console.getvalue()
-    running = Sandbox(host="127.0.0.1", port=int(url.removesuffix("/kling").rpartition(":")[2]))
-    assert running.base_url == url
-    task_id = create(running).json["data"]["task_id"]
-    ask(running, "GET", f"/{KEY}/%C3%A9")
-    ended.set()
-    thread.join(20)
-    lines = console.getvalue().splitlines()
-    assert f"POST {API} -> 200 task {task_id}" in lines
-    assert "GET /***/%C3%A9 -> 404" in lines
-    assert lines[-1] == "Stopped. Tasks made, at no cost: 1"
-    assert KEY not in console.getvalue() and console.getvalue().isascii()
+        assert text in told
+    assert f"POST {API} -> 200 task {task_id}\n" in lines
+    assert "GET /***/%C3%A9 -> 404\n" in lines
+    assert KEY not in told and told.isascii()

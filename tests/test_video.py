@@ -169,13 +169,6 @@ def test_cancel_ends_it_with_the_hosts_own_interrupt(gateway: Sandbox, tmp_path:
         fetch(Watcher(tmp_path, lambda watcher: bool(asked(gateway))), task_id)
 
 
-def test_a_dry_run_asks_nothing(gateway: Sandbox, host: Watcher) -> None:
-    host.dry_run = True
-    with use(host):
-        assert asyncio.run(KlingVideo().fetch("", 30)) == (None, "")
-    assert gateway.received == []
-
-
 def test_a_wrong_limit_is_told_before_the_waiting(
     gateway: Sandbox, host: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ _opened: list[Jobs] = []
 def open_gateway(gateway: Sandbox | str, directory: Path, pace: Pace = QUICK) -> Jobs:
     """A gateway with a ledger of its own, to be closed by ``close_all``."""
     base_url = gateway if isinstance(gateway, str) else gateway.base_url
-    jobs = Jobs(Settings(base_url, directory / "state", SecretStr(KEY), "test"), pace=pace)
+    jobs = Jobs(Settings(base_url, directory / "state", SecretStr(KEY)), pace=pace)
     _opened.append(jobs)
     return jobs
 

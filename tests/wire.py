@@ -33,7 +33,7 @@ ACCEPTED = json.dumps({"code": 0, "message": "SUCCEED", "data": {"task_id": "866
 
 
 def client(base_url: str, key: str = KEY, **options: Any) -> Client:
-    return Client(Settings(base_url, Path("unused"), SecretStr(key), "test"), **options)
+    return Client(Settings(base_url, Path("unused"), SecretStr(key)), **options)
 
 
 @contextmanager

@@ -42,7 +42,6 @@ class Settings:
     base_url: str = field(repr=False)
     state_dir: Path = field(repr=False)
     key: SecretStr
-    key_source: str
 
 
 def load(default_state_dir: Path) -> Settings:
@@ -52,8 +51,7 @@ def load(default_state_dir: Path) -> Settings:
         SetupError: one of them is missing or cannot be used; the message says what to do.
     """
     directory = state_dir(default_state_dir)
-    key, source = find_key(directory)
-    return Settings(base_url(), directory, key, source)
+    return Settings(base_url(), directory, find_key(directory))
 
 
 def without_key(default_state_dir: Path) -> Settings:
@@ -62,7 +60,7 @@ def without_key(default_state_dir: Path) -> Settings:
     Raises:
         SetupError: the base URL cannot be used.
     """
-    return Settings(base_url(), state_dir(default_state_dir), SecretStr(""), "none")
+    return Settings(base_url(), state_dir(default_state_dir), SecretStr(""))
 
 
 def state_dir(default: Path) -> Path:
@@ -134,15 +132,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def find_key(directory: Path) -> tuple[SecretStr, str]:
-    """The key, and ``environment`` or ``file`` for where it was found.
+def find_key(directory: Path) -> SecretStr:
+    """The key, from the environment or else from the file.
 
     Raises:
         SetupError: there is none, it cannot be read, or it cannot be a key.
     """
     from_environment = os.environ.get(KEY_VARIABLE, "").strip()
     if from_environment:
-        return clean_key(from_environment, KEY_VARIABLE), "environment"
+        return clean_key(from_environment, KEY_VARIABLE)
     try:
         from_file = (directory / KEY_FILE).read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
@@ -153,7 +151,7 @@ def find_key(directory: Path) -> tuple[SecretStr, str]:
         ) from None
     if not from_file:
         raise SetupError(f"No API key is set. {_HOW_TO_SET_A_KEY}")
-    return clean_key(from_file, "The saved key"), "file"
+    return clean_key(from_file, "The saved key")
 
 
 def clean_key(text: str, origin: str) -> SecretStr:
