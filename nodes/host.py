@@ -131,7 +131,10 @@ class ConsoleHost:
         """Ctrl-C ends the whole program, so there is nothing to ask."""
 
     def state_dir(self) -> Path:
-        return Path.home() / ".kling"
+        """ComfyUI's own, if this pack lies in a ComfyUI that has one: two records would mean paying twice."""
+        custom_nodes = Path(__file__).resolve().parents[2]
+        shared = custom_nodes.parent / "user" / "__kling"
+        return shared if custom_nodes.name == "custom_nodes" and shared.is_dir() else Path.home() / ".kling"
 
     def temp_dir(self) -> Path:
         """A directory of this user alone, also where all users share the system's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -42,3 +43,17 @@ def test_videos_go_to_a_directory_that_no_other_user_can_read(tmp_path: Path):
     assert first == second
     assert first.parent == tmp_path
     assert stat.S_IMODE(first.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_pack_inside_comfyui_shares_the_record_of_what_was_paid_there(tmp_path: Path, has_run: bool):
+    pack = tmp_path / "ComfyUI" / "custom_nodes" / "kling"
+    shutil.copytree(ROOT / "nodes", pack / "nodes", ignore=shutil.ignore_patterns("__pycache__"))
+    record = tmp_path / "ComfyUI" / "user" / "__kling"
+    if has_run:
+        record.mkdir(parents=True)
+    home = {name: str(tmp_path) for name in ("HOME", "USERPROFILE")}
+    environment = {name: value for name, value in os.environ.items() if name != "KLING_STATE_DIR"} | home
+    subprocess.run([sys.executable, "-m", "nodes", "tasks"], cwd=pack, env=environment, check=True, capture_output=True)
+    assert (record / "ledger.db").exists() is has_run
+    assert (tmp_path / ".kling" / "ledger.db").exists() is not has_run
