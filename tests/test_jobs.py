@@ -121,7 +121,10 @@ def test_a_task_is_reused_for_thirty_days_and_not_longer(sandbox: Sandbox, jobs:
     second = submit(jobs)
     assert not second.reused and len(sandbox.tasks) == 2
     assert second.external_task_id != first.external_task_id
-    assert submit(jobs).task_id == second.task_id
+    (note,) = second.notes
+    assert "older than the 30 days" in note
+    again = submit(jobs)
+    assert (again.task_id, again.notes) == (second.task_id, ())
 
 
 def test_a_computer_whose_clock_was_wrong_does_not_pay_again(sandbox: Sandbox, jobs: Jobs, state: Path) -> None:

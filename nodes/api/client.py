@@ -31,7 +31,8 @@ CONNECT_TIMEOUT = 10.0
 CREATE_TIMEOUT = 120.0
 QUERY_TIMEOUT = 30.0
 ANSWER_MAX = 1 << 20
-"""Seconds to connect, seconds between two pieces of an answer, and the most bytes an answer may have."""
+"""Seconds to connect; seconds until the answer to a POST or to a GET begins, and as many again for its body; the most
+bytes an answer may have."""
 
 _PIECE = 256
 

@@ -2,10 +2,10 @@
 
     KlingError
     |-- GraphError         change the graph: a value, a model, a wire, a prompt
-    |-- SetupError         mend the installation: the key, the base URL, the state directory
+    |-- SetupError         mend the installation or the account: key, permissions, address, disk, limits
     |-- BalanceError       top up the account
     |-- BusyError          wait: too many requests or tasks at once
-    |-- UnavailableError   ask again later: nothing was bought
+    |-- UnavailableError   ask again later: asking has bought nothing
     |-- OutcomeUnknown     a task may exist: look before paying again
     |-- TaskNotFound       the gateway does not know this id
     `-- TaskFailed         the task was made and then failed
@@ -76,7 +76,7 @@ class GraphError(KlingError):
 
 
 class SetupError(KlingError):
-    """The key, the base URL or the state directory is missing, wrong or not allowed."""
+    """Something around the graph is missing, wrong or not allowed: key, permissions, address, disk, a limit."""
 
 
 class BalanceError(KlingError):

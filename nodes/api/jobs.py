@@ -113,7 +113,12 @@ class Jobs:
                 await sleep(self.pace.slice, watcher, self.pace)
 
     def preview(self, request: Text2VideoRequest, take: int) -> dict[str, Any]:
-        """The body that ``submit`` would send now."""
+        """The body that ``submit`` would send now.
+
+        Raises:
+            GraphError: the user's external_task_id belongs to another request, or its task is over.
+            SetupError: the ledger cannot be used.
+        """
         return self._sender.preview(request, take)
 
     def recover(self) -> Iterator[tuple[Row, str]]:
@@ -172,6 +177,10 @@ class Jobs:
         await sleep(pause, watcher, self.pace, f"{_WAITING_FOR[attempt.outcome]}, try {tries + 1}")
 
     def _submission(self, row: Row, task: Task, tally: _Tally) -> Submission:
+        notes = (
+            *([_RENEWED] if row.attempt > 1 and tally.paid() else []),
+            *([] if self._sender.is_recorded(row) else [_UNRECORDED.format(task.task_id)]),
+        )
         return Submission(
             task.task_id,
             row.external_task_id,
@@ -179,7 +188,7 @@ class Jobs:
             task.created_at,
             reused=not tally.paid(),
             body=row.request(),
-            notes=(_UNRECORDED.format(task.task_id),) if not self._sender.is_recorded(row) else (),
+            notes=notes,
         )
 
 
@@ -190,6 +199,10 @@ _WAITING_FOR = {
 }
 
 _TAKEN = "the gateway says that its external_task_id is taken"
+_RENEWED = (
+    "An earlier task of the same graph has failed, or is older than the 30 days after which Kling deletes results: this"
+    " is a new one."
+)
 _UNRECORDED = (
     "The state directory cannot be written now, so this task stands in no record yet. Keep the task_id {};"
     " free space or mend the permissions and run again before you restart."

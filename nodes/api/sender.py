@@ -68,7 +68,12 @@ class Sender:
         self._unrecorded: dict[str, tuple[Row, Task]] = {}
 
     def preview(self, request: Text2VideoRequest, take: int) -> dict[str, Any]:
-        """The body that ``advance`` would send now."""
+        """The body that ``advance`` would send now.
+
+        Raises:
+            GraphError: the user's external_task_id belongs to another request, or its task is over.
+            SetupError: the ledger cannot be used.
+        """
         return dict(self._plan(request, take).row.request())
 
     def advance(self, request: Text2VideoRequest, take: int, absent: Row | None) -> Step:
@@ -76,6 +81,10 @@ class Sender:
 
         Args:
             absent: a row whose task is proven not to exist. If it is another one now, somebody has sent since.
+
+        Raises:
+            GraphError: the user's external_task_id belongs to another request, or its task is over.
+            SetupError: the ledger cannot be used.
         """
         step = self._plan(request, take)
         if step.seen is None or step.seen.state in (UNSENT, REFUSED) or step.seen == absent:

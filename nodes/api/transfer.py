@@ -66,9 +66,9 @@ class Broken(Exception):
         retry_after: the pause in seconds that the server asked for, None if it did not.
     """
 
-    def __init__(self, reason: str, pause: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
         self.reason = reason
-        self.retry_after = pause
+        self.retry_after = retry_after
 
 
 class Gone(Exception):
