@@ -116,14 +116,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdecimal() else -1
     if 0 <= number <= 65535:
         return number
     raise argparse.ArgumentTypeError(f"{text} is no port; allowed: 0 to 65535")
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
     if number >= 0 and math.isfinite(number):
         return number
     raise argparse.ArgumentTypeError(f"{text} is no time; allowed: 0 or more seconds")

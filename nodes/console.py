@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import host, workflow
 from .api.errors import GraphError, KlingError
@@ -169,7 +169,7 @@ class _DryRun(host.ConsoleHost):
         super().__init__(out=io.StringIO())
         self._requests = requests
 
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> None:
+    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
         self._requests.append((body, url))
         raise Ended
 
@@ -195,7 +195,8 @@ def _end(plan: Plan, outcome: Outcome, *, paid: bool) -> int:
     for node in plan.order:
         error = outcome.errors.get(node.id)
         if error is not None:
-            say(f"error: {node}: {_told(error)}")
+            told = _told(error)
+            say(f"error: {node}:\n{told}" if told.startswith("- ") else f"error: {node}: {told}")
         elif node.id in outcome.left_out and outcome.left_out[node.id] in outcome.errors:
             say(f"{node}: not run, it needs {plan.prompt.nodes[outcome.left_out[node.id]]}")
     if not outcome.errors:

@@ -29,7 +29,7 @@ def list_tasks(*, as_json: bool) -> int:
         print(json_text([_facts(row) for row in rows], sys.stdout))  # noqa: T201
         return DONE
     if not rows:
-        say(f"Nothing was sent yet with the state directory {directory}.")
+        say(f"Nothing has been sent yet (state directory {directory}).")
     columns = [[_time(row), _model(row), row.state, row.task_id or "-", row.external_task_id] for row in rows]
     widths = [max(len(line[k]) for line in columns) for k in range(5)] if columns else []
     for row, line in zip(rows, columns, strict=True):
@@ -53,7 +53,7 @@ def recover_tasks() -> int:
         count += 1
         print(f"{shown(row.external_task_id)}: {shown(found, 500)}", flush=True)  # noqa: T201
     if not count:
-        say("No answer is open.")
+        say("No submission is waiting to be looked up.")
     return FAILED if gateway.ledger.rows(SENDING, UNKNOWN) else DONE
 
 

@@ -222,7 +222,7 @@ def test_what_only_the_nodes_together_can_tell_stops_the_other_requests_too(save
     board = node("KlingMultiShot", shot_1=["5", 0], shot_2=["6", 0])
     done = cli("run", save(n1=submit(), n3=submit(multi_shot=["7", 0]), **storyboard, n7=board))
     assert done.returncode == 2
-    assert "KlingText2Video (3)" in done.stderr
+    assert "error: KlingText2Video (3):\n- KlingMultiShot, sum of the shots' durations: is 30 s;" in done.stderr
     assert gateway.received == []
     done = cli("run", save(n1=submit(), n2=still, n3=submit(model_name="kling-v1", camera_control=["2", 0])))
     assert done.returncode == 2
@@ -437,7 +437,9 @@ def test_the_sandbox_command_serves_until_ctrl_c(save: Any) -> None:
     done = cli("run", save(n1=submit()), KLING_BASE_URL=url, KLING_API_KEY=KEY)
     assert done.returncode == 0
     process.send_signal(signal.SIGINT)
-    assert done.stdout.strip() in process.stdout.read()
+    told = process.stdout.read()
+    assert done.stdout.strip() in told
+    assert told.endswith("Stopped. Tasks made, at no cost: 1\n")
     assert process.wait(60) == 0
     process.stdout.close()
 
@@ -447,6 +449,22 @@ def test_the_sandbox_command_says_when_a_port_is_taken(sandbox: Sandbox) -> None
     done = cli("sandbox", "--port", port)
     assert done.returncode == 1
     assert f"error: port {port} of 127.0.0.1 cannot be used" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--port", "abc", "abc is no port; allowed: 0 to 65535"),
+        ("--port", "65536", "65536 is no port; allowed: 0 to 65535"),
+        ("--latency", "soon", "soon is no time; allowed: 0 or more seconds"),
+        ("--latency", "-1", "-1 is no time; allowed: 0 or more seconds"),
+        ("--latency", "nan", "nan is no time; allowed: 0 or more seconds"),
+    ],
+)
+def test_the_sandbox_command_names_what_it_takes(option: str, value: str, told: str) -> None:
+    done = cli("sandbox", "--port=0", f"{option}={value}")
+    assert done.returncode == 2
+    assert told in done.stderr
 
 
 # ---- tasks ----
@@ -495,10 +513,10 @@ def test_tasks_show_gives_the_request_by_either_id(save: Any, gateway: Sandbox) 
 def test_tasks_says_when_there_are_none(gateway: Sandbox) -> None:
     done = cli("tasks")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "Nothing was sent yet" in done.stderr
+    assert "Nothing has been sent yet" in done.stderr
     done = cli("tasks", "recover")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "No answer is open" in done.stderr
+    assert "No submission is waiting" in done.stderr
 
 
 @POSIX
@@ -515,9 +533,9 @@ def test_tasks_recover_finds_a_task_whose_answer_was_lost(save: Any, gateway: Sa
     assert json.loads(cli("tasks", "--json").stdout)[0]["state"] == "sending"
     gateway.misbehave("query", "status:502")
     done = cli("tasks", "recover")
-    if done.returncode == 1:  # the client asks more than once on some errors
-        assert task.external_task_id in done.stdout
-        done = cli("tasks", "recover")
+    assert done.returncode == 1
+    assert task.external_task_id in done.stdout
+    done = cli("tasks", "recover")
     assert (done.returncode, done.stdout) == (0, f"{task.external_task_id}: found: task_id {task.task_id}\n")
     assert len(gateway.tasks) == 1
 
