@@ -1,4 +1,4 @@
-"""Targets 1 and 4 inside a real ComfyUI: only when COMFYUI_PATH names one (see CONTRIBUTING.md)."""
+"""Many at once, and waiting, inside a real ComfyUI: only when COMFYUI_PATH names one (see CONTRIBUTING.md)."""
 
 from __future__ import annotations
 

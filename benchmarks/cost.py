@@ -1,4 +1,4 @@
-"""Target 2: the processor time of one submission, from the call of the node to its task_id."""
+"""The processor time of one submission, from the call of the node to its task_id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Target 5: a video of 2 GB must not be held in memory."""
+"""A video of 2 GB must not be held in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Target 5: a ledger that has grown old, and a video of 2 GB."""
+"""What a ledger that has grown old costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Target 3: what ComfyUI's start takes longer because of the pack."""
+"""What ComfyUI's start takes longer because of the pack."""
 
 from __future__ import annotations
 

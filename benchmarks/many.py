@@ -1,4 +1,4 @@
-"""Target 1: many tasks at once take about as long as one answer, in the headless runner."""
+"""Many tasks at once take about as long as one answer, in the headless runner."""
 
 from __future__ import annotations
 

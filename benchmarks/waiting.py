@@ -1,4 +1,4 @@
-"""Target 4: what a hundred nodes that wait for their videos cost."""
+"""What a hundred nodes that wait for their videos cost."""
 
 from __future__ import annotations
 

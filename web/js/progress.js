@@ -6,6 +6,8 @@
  * the workflow, text and all, and in every version it makes the node higher for good.
  */
 
+import { make } from "./dom.js";
+
 const HOSTS_WIDGET = "$$node-text-preview";
 
 /**
@@ -39,6 +41,11 @@ export function followProgress(api, findNode, isOurs) {
     if (detail.exception_message) note(detail.node_id, detail.exception_message.trim(), true);
   });
   return (node) => words.get(node) ?? null;
+}
+
+/** @returns the elements that show what `wordsOf` gives */
+export function drawWords(words) {
+  return words === null ? [] : [make(words.wrong ? "div.kling-line.kling-wrong.kling-why" : "div.kling-line", words.text)];
 }
 
 function dropHostsWidget(node) {

@@ -3,6 +3,7 @@
 import { copyText, make } from "./dom.js";
 import { findInput, findWidget, isWired, UNKNOWN, widgetValue } from "./graph.js";
 import { marks } from "./marks.js";
+import { drawWords } from "./progress.js";
 import { addStrip } from "./strip.js";
 import { watch } from "./watch.js";
 
@@ -31,7 +32,7 @@ export function showSubmission(node, facts, text, language, run) {
     unused = new Set(seen.unused.flatMap((group) => group.inputs));
     dimText(node, "prompt", unused.has("prompt"));
     show ??= addStrip(node, "kling_submission");
-    show(...drawMarks(node, seen, text), ...drawProgress(seen.says), ...drawTask(seen.task, text));
+    show(...drawMarks(node, seen, text), ...drawWords(seen.says), ...drawTask(seen.task, text));
     node.setDirtyCanvas?.(true, false);
   });
   veil(node, () => unused);
@@ -50,11 +51,6 @@ function drawMarks(node, seen, text) {
 function shownName(node, name) {
   const input = findInput(node, name);
   return input?.label || findWidget(node, name)?.label || input?.localized_name || name;
-}
-
-/** One line while the node waits, or why it has stopped. */
-export function drawProgress(words) {
-  return words === null ? [] : [make(words.wrong ? "div.kling-line.kling-wrong.kling-why" : "div.kling-line", words.text)];
 }
 
 function drawTask(task, text) {

@@ -1,7 +1,7 @@
 /** KlingVideo: what it waits for, or why it has stopped. */
 
+import { drawWords } from "./progress.js";
 import { addStrip } from "./strip.js";
-import { drawProgress } from "./submission.js";
 import { watch } from "./watch.js";
 
 /** @param run {words}: gives what the node says of its run */
@@ -9,6 +9,6 @@ export function showWaiting(node, run) {
   let show = null;
   watch(node, () => run.words(node), (words) => {
     if (words !== null) show ??= addStrip(node, "kling_waiting");
-    show?.(...drawProgress(words));
+    show?.(...drawWords(words));
   });
 }
