@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..api.errors import KlingError
-from .classes import Classes, InputSpec, NodeClass
+from .classes import Classes, InputSpec
 from .prompt import PromptNode, is_link, shown
 
 _WORDS = {"INT": "a whole number", "FLOAT": "a number", "STRING": "a text", "BOOLEAN": "true or false"}
@@ -30,51 +30,63 @@ def problems(nodes: Mapping[str, PromptNode], needed: Iterable[PromptNode], clas
     Returns:
         One text for each problem: node, input, value, what is allowed. Empty if all is well.
     """
-    return [f"{node}: {text}" for node in needed for text in _Check(node, nodes, classes).found]
+    return [f"{node}: {text}" for node in needed for text in _Check(node, nodes, classes).run()]
 
 
 class _Check:
+    """One node against its class."""
+
     def __init__(self, node: PromptNode, nodes: Mapping[str, PromptNode], classes: Classes) -> None:
-        self.found = [f"{shown(name, 40)} {text}".strip() for name, text in node.faults.items()]
         self._node, self._nodes, self._classes = node, nodes, classes
-        known = classes[node.class_type]
-        validate: Callable[..., object] | None = getattr(known.cls, "VALIDATE_INPUTS", None)
-        named, takes_all = _arguments(validate) if validate is not None else (frozenset[str](), False)
-        values: dict[str, object] = {}  # for VALIDATE_INPUTS; None stands for a link and for what is no value
-        received: dict[str, object] = {}
-        for name, spec in known.inputs.items():
-            if name not in node.inputs:
-                if spec.required:
-                    values[name] = None
-                if spec.required and name not in node.faults:
-                    self._add(name, f"has no value; {node.cut.get(name, _how_to_give(spec))}")
-                continue
-            value = node.inputs[name]
-            values[name] = None
-            if isinstance(value, list):
-                kind = self._source_type(name, value)
-                if kind is not None:
-                    received[name] = kind
-                    if "input_types" not in named and not _may_meet(kind, spec.kind):
-                        source = nodes[str(value[0])]
-                        self._add(name, f"takes {spec.kind}, and {source} gives {shown(kind)}")
-                continue
-            converted = self._convert(spec, value)
-            if converted is not _FAILED:
-                node.inputs[name] = values[name] = converted
-                if name not in named and not takes_all:
-                    self._check_limits(spec, converted)
+        self._known = classes[node.class_type]
+        self._validate: Callable[..., object] | None = getattr(self._known.cls, "VALIDATE_INPUTS", None)
+        self._named, self._takes_all = _arguments(self._validate) if self._validate else (frozenset[str](), False)
+        self._found: list[str] = []
+        self._values: dict[str, object] = {}  # for VALIDATE_INPUTS; None stands for a link and for what is no value
+        self._received: dict[str, object] = {}  # the types that links bring
+
+    def run(self) -> list[str]:
+        """What is wrong, one text for each problem."""
+        node, known = self._node, self._known
+        self._found = [f"{shown(name, 40)} {text}".strip() for name, text in node.faults.items()]
+        for spec in known.inputs.values():
+            self._check_input(spec)
         for name in node.inputs:
             if name not in known.inputs and isinstance(node.inputs[name], list):
                 self._add(name, f"is linked, but {node.class_type} has no such input; it has {', '.join(known.inputs)}")
-        if validate is not None:
-            chosen = {name: value for name, value in values.items() if takes_all or name in named}
-            if "input_types" in named:
-                chosen["input_types"] = received
-            self._ask(validate, chosen, known)
+        if self._validate:
+            self._ask(self._validate)
+        return self._found
+
+    def _check_input(self, spec: InputSpec) -> None:
+        """Check what one input is given, and convert it."""
+        node, name = self._node, spec.name
+        if spec.required or name in node.inputs:
+            self._values[name] = None
+        if name not in node.inputs:
+            if spec.required and name not in node.faults:
+                self._add(name, f"has no value; {node.cut.get(name, _how_to_give(spec))}")
+            return
+        value = node.inputs[name]
+        if isinstance(value, list):
+            self._check_link(spec, value)
+            return
+        converted = self._convert(spec, value)
+        if converted is not _FAILED:
+            node.inputs[name] = self._values[name] = converted
+            if name not in self._named and not self._takes_all:
+                self._check_limits(spec, converted)
+
+    def _check_link(self, spec: InputSpec, link: list[Any]) -> None:
+        kind = self._source_type(spec.name, link)
+        if kind is None:
+            return
+        self._received[spec.name] = kind
+        if "input_types" not in self._named and not _may_meet(kind, spec.kind):
+            self._add(spec.name, f"takes {spec.kind}, and {self._nodes[str(link[0])]} gives {shown(kind)}")
 
     def _add(self, name: str, text: str) -> None:
-        self.found.append(f"{shown(name, 40)} {text}")
+        self._found.append(f"{shown(name, 40)} {text}")
 
     def _source_type(self, name: str, link: list[Any]) -> object:
         """The type that a link brings, None (and a problem) if it brings nothing."""
@@ -93,7 +105,7 @@ class _Check:
                 f"needs {source}, which is no node of this pack, so it cannot run here. Give the value itself "
                 f"({where}) or run the workflow in ComfyUI",
             )
-            self.found += [f"{source} {fault}" for name, fault in source.faults.items() if not name]
+            self._found += [f"{source} {fault}" for name, fault in source.faults.items() if not name]
             return None
         if link[1] >= len(known.outputs):
             self._add(name, f"comes from output {link[1]} of {source}, which has {len(known.outputs)} (counted from 0)")
@@ -135,9 +147,12 @@ class _Check:
         if spec.kind in ("INT", "FLOAT") and not low <= value <= high:
             self._add(spec.name, f"is {shown(value)}; allowed: {_range(spec)}")
 
-    def _ask(self, validate: Callable[..., object], values: dict[str, object], known: NodeClass) -> None:
+    def _ask(self, validate: Callable[..., object]) -> None:
         """Let the class itself speak. It answers True, or a text, or raises."""
-        if getattr(known.cls, "INPUT_IS_LIST", False):
+        values = {name: value for name, value in self._values.items() if self._takes_all or name in self._named}
+        if "input_types" in self._named:
+            values["input_types"] = self._received
+        if getattr(self._known.cls, "INPUT_IS_LIST", False):
             values = {name: [value] for name, value in values.items()}
         try:
             answer = validate(**values)
@@ -145,12 +160,12 @@ class _Check:
             lines = str(error).splitlines()
             # A list of problems comes with a headline of its own, which stands above all of them here.
             listed = [line[2:] for line in lines if line.startswith("- ")] or [" ".join(lines)]
-            self.found += [line.removeprefix(f"{self._node.class_type}, ") for line in listed]
+            self._found += [line.removeprefix(f"{self._node.class_type}, ") for line in listed]
             return
         if answer is not True:
             said = "is refused" if answer is False else str(answer)
             # ComfyUI repeats the text for every input that was asked for; with many it names the inputs itself.
-            self.found.append(f"{', '.join(values)} {said}" if len(values) < 3 else said)
+            self._found.append(f"{', '.join(values)} {said}" if len(values) < 3 else said)
 
 
 def _arguments(function: Callable[..., object]) -> tuple[frozenset[str], bool]:
