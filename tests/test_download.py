@@ -379,7 +379,7 @@ def test_after_some_tries_without_a_byte_it_gives_up_and_running_again_goes_on(
 ) -> None:
     task = big(quick, jobs)
     quick.misbehave("download", "drop:100000", *["drop:0"] * QUICK.download_tries)
-    with pytest.raises(UnavailableError, match="does not get on: the connection broke") as caught:
+    with pytest.raises(UnavailableError, match="keeps breaking off: the connection broke") as caught:
         fetched(jobs, task, temp)
     assert f"task_id {task.task_id}" in str(caught.value)
     assert len(files(quick)) == 1 + QUICK.download_tries

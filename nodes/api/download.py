@@ -85,6 +85,6 @@ def _dead_link(gone: Gone, task: Task) -> UnavailableError:
 
 def _gave_up(broken: Broken) -> UnavailableError:
     return UnavailableError(
-        f"The video is ready, but its download does not get on: {broken.reason}. Run again later: it goes on where it"
-        " stopped, and nothing is paid again."
+        f"The video is ready, but its download keeps breaking off: {broken.reason}. Run again later: it goes on where"
+        " it stopped, and nothing is paid again."
     )

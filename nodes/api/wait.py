@@ -163,7 +163,7 @@ class _State:
         else:
             trouble = f" The last answer was of no use: {self._trouble.message}" if self._trouble else ""
             text = (
-                f"No video after {seconds / 60:g} min of waiting; the last that was known is: {self._word}.{trouble}"
+                f"No video after {seconds / 60:g} min of waiting; its last known state is: {self._word}.{trouble}"
                 " The task goes on. Run again: that goes on waiting for the same task, and nothing is paid again."
                 " Raise timeout_minutes if this happens often."
             )
