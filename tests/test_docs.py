@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
+from graph import Graph
 
+import nodes
 from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from nodes.api.capabilities import MODELS
+from nodes.api.errors import CODES, GATEWAY_CODES, GraphError, KlingError
 
 PAGES = ROOT / "web" / "docs"
 LANGUAGES = ("en", "zh")
 EVERY_PAGE = [(name, language) for name in NODE_CLASS_MAPPINGS for language in LANGUAGES]
 
 WORDS: dict[str, dict[str, Any]] = {
-    "en": {"inputs": "Inputs", "outputs": "Outputs", "models": "Which models", "to": "{} to {}", "and": ", ",
-           True: "yes", False: "no", "ignored": "ignored",
+    "en": {"inputs": "Inputs", "outputs": "Outputs", "models": "Which models", "wrong": "Common errors",
+           "to": "{} to {}", "and": ", ", True: "yes", False: "no", "ignored": "ignored",
            "camera": {"no": "no", "yes": "yes, with std and 5 s", "disputed": "sources disagree"}},
-    "zh": {"inputs": "输入", "outputs": "输出", "models": "支持的模型", "to": "{} 到 {}", "and": "、",
-           True: "是", False: "否", "ignored": "忽略",
+    "zh": {"inputs": "输入", "outputs": "输出", "models": "支持的模型", "wrong": "常见错误",
+           "to": "{} 到 {}", "and": "、", True: "是", False: "否", "ignored": "忽略",
            "camera": {"no": "否", "yes": "是，仅限 std、5 秒", "disputed": "资料不一致"}},
 }  # fmt: skip
 
@@ -143,8 +148,7 @@ def test_the_table_of_models_says_what_the_program_knows(language: str) -> None:
 def test_every_page_says_which_models_what_it_costs_and_what_can_go_wrong(name: str, language: str) -> None:
     headings = re.findall(r"^## (.+)$", page(name, language), re.MULTILINE)
     cost = {"en": ("Cost", "What running again costs"), "zh": ("费用", "再次运行的费用")}[language]
-    wrong = {"en": "Common errors", "zh": "常见错误"}[language]
-    assert WORDS[language]["models"] in headings and wrong in headings
+    assert WORDS[language]["models"] in headings and WORDS[language]["wrong"] in headings
     assert any(heading in headings for heading in cost)
 
 
@@ -161,3 +165,89 @@ def test_both_languages_say_the_same_number_of_things(name: str) -> None:
         return [len(re.findall(mark, text, re.MULTILINE)) for mark in (r"^## ", r"^- ", r"^\|")]
 
     assert shape("en") == shape("zh")
+
+
+# What the pages quote from the program
+
+HOSTS_OWN = {"Required input is missing: shot_1"}
+"""Errors that ComfyUI gives before any node of ours is asked."""
+
+
+def errors_explained(name: str, language: str) -> list[str]:
+    """The errors that a page quotes, without their Chinese meaning in brackets."""
+    text = _unwrapped(section(page(name, language), WORDS[language]["wrong"]))
+    return [re.sub("（[^（）]+）$", "", quoted) for quoted in re.findall(r"^- \*\*(.+?)\*\*", text, re.MULTILINE)]
+
+
+def parts(quoted: str) -> list[str]:
+    """An error as it is, or each of several that a page puts into one list with their codes."""
+    if not re.search(r"code \d", quoted):
+        return [quoted]
+    return [re.sub(r"^(?=\d{4}$)", "code ", part) for part in re.split("、|, | to | 到 ", quoted)]
+
+
+def is_said(quoted: str, texts: Collection[str]) -> bool:
+    pattern = re.compile(".+?".join(re.escape(piece) for piece in quoted.split("…")))
+    return any(pattern.search(text) for text in texts)
+
+
+@pytest.fixture(scope="module")
+def texts() -> set[str]:
+    """All that the program can say: as it stands in the source, and complete for graphs as the pages name them."""
+    kinds = {kind.__name__ for kind in KlingError.__subclasses__()}
+    codes = {str(KlingError("", code=code)) for code in (*CODES, *GATEWAY_CODES)}
+    return kinds | codes | set(_in_the_source()) | set(_refusals())
+
+
+def _in_the_source() -> Iterator[str]:
+    """Every text but docstrings, whole, with … for each value that is filled in."""
+    for path in (ROOT / "nodes").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        unsaid = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unsaid:
+                yield node.value
+
+
+def _refusals() -> Iterator[str]:
+    graph = Graph(nodes)
+    ten_seconds = graph.shot(duration=10)
+    still, ready_made = graph.camera("simple"), graph.camera("down_back")
+    for changes in (
+        {"multi_shot": graph.storyboard(ten_seconds, ten_seconds)},
+        {"multi_shot": graph.storyboard(graph.shot(prompt="A" * 520), graph.shot(prompt=" "))},
+        {"multi_shot": graph.storyboard(ten_seconds), "model_name": "kling-v2-5-turbo"},
+        {"camera_control": still},
+        {"camera_control": ready_made, "model_name": "kling-v2-master"},
+        {"camera_control": ready_made, "model_name": "kling-v1", "mode": "pro"},
+    ):
+        with pytest.raises(GraphError) as caught:
+            graph.submit(**changes)
+        yield str(caught.value)
+    yield NODE_CLASS_MAPPINGS["KlingVideo"].VALIDATE_INPUTS(task_id="")
+
+
+@pytest.mark.parametrize(("name", "language"), EVERY_PAGE)
+def test_every_error_on_a_page_is_one_that_the_program_gives(name: str, language: str, texts: set[str]) -> None:
+    explained = errors_explained(name, language)
+    assert len(explained) == len(re.findall(r"^- ", section(page(name, language), WORDS[language]["wrong"]), re.M)) > 0
+    unsaid = [part for quoted in explained for part in parts(quoted) if not is_said(part, texts)]
+    assert set(unsaid) <= HOSTS_OWN, f"{name}/{language}.md"
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "Nothing was sent and nothing was paid: the graph has … problems",
+        "sum of the shots' durations: is '20' s; kling-v3 makes 3 to 15 s",
+        "model_name with multi_shot: needs kling-v3",
+        "its download does not get on",
+        "code 1101, 1102, insufficient quota",
+        "code 1300, 1399",
+        "Waits until a Kling task has its video",
+    ],
+)
+def test_an_error_that_the_program_does_not_give_is_noticed(quoted: str, texts: set[str]) -> None:
+    assert not all(is_said(part, texts) for part in parts(quoted))
