@@ -24,7 +24,7 @@ class KlingCameraControl:
     SEARCH_ALIASES = ["kling camera", "camera move", "pan", "tilt", "zoom", "运镜"]
     RETURN_TYPES = (CAMERA_CONTROL,)
     RETURN_NAMES = ("camera_control",)
-    OUTPUT_TOOLTIPS = ("The camera move, for KlingText2Video.",)
+    OUTPUT_TOOLTIPS = ("The camera move, for Kling Gateway Text to Video.",)
     FUNCTION = "describe"
 
     @classmethod

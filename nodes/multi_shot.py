@@ -19,7 +19,7 @@ class KlingMultiShot:
     Puts one to six shots in order, to be made as one video.
 
     Inputs that are not connected are left out and the others move up. Only kling-v3 makes storyboards, of 3 to 15
-    seconds in all. Connect it to multi_shot; the prompt and the duration of KlingText2Video are then not used.
+    seconds in all. Connect it to multi_shot; prompt and duration of Kling Gateway Text to Video are then not used.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -27,7 +27,7 @@ class KlingMultiShot:
     SEARCH_ALIASES = ["kling multi shot", "storyboard", "multi prompt", "多镜头"]
     RETURN_TYPES = (MULTI_SHOT,)
     RETURN_NAMES = ("multi_shot",)
-    OUTPUT_TOOLTIPS = ("The storyboard, for KlingText2Video.",)
+    OUTPUT_TOOLTIPS = ("The storyboard, for Kling Gateway Text to Video.",)
     FUNCTION = "collect"
 
     @classmethod

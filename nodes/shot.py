@@ -19,7 +19,7 @@ class KlingShot:
     """
     One shot of a storyboard: what happens, and for how many seconds.
 
-    Connect up to six of them to a KlingMultiShot. Their lengths add up to the length of the video.
+    Connect up to six of them to a Kling Gateway Multi-Shot. Their lengths add up to the length of the video.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -27,7 +27,7 @@ class KlingShot:
     SEARCH_ALIASES = ["kling shot", "storyboard", "scene", "分镜"]
     RETURN_TYPES = (SHOT,)
     RETURN_NAMES = ("shot",)
-    OUTPUT_TOOLTIPS = ("The shot, for KlingMultiShot.",)
+    OUTPUT_TOOLTIPS = ("The shot, for Kling Gateway Multi-Shot.",)
     FUNCTION = "describe"
 
     @classmethod

@@ -71,7 +71,7 @@ class KlingText2Video:
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("task_id", "receipt")
     OUTPUT_TOOLTIPS = (
-        "The id of the task, for KlingVideo.",
+        "The id of the task, for Kling Gateway Video.",
         "JSON text: task_id, external_task_id, request_id, created_at, reused, notes and the request body. No key.",
     )
     FUNCTION = "submit"

@@ -16,9 +16,9 @@ class KlingVideo:
     """
     Waits until a Kling task has its video, and downloads it.
 
-    Takes the task_id of KlingText2Video, or any id that you type in, also an external_task_id. Waiting and
-    downloading cost nothing, and the task goes on whatever happens here: after Cancel, an error or a restart run the
-    graph again and it is picked up. Kling deletes results after 30 days, so save the video.
+    Takes the task_id of Kling Gateway Text to Video, or any id that you type in, also an external_task_id. Waiting
+    and downloading cost nothing, and the task goes on whatever happens here: after Cancel, an error or a restart run
+    the graph again and it is picked up. Kling deletes results after 30 days, so save the video.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -40,8 +40,8 @@ class KlingVideo:
                     "STRING",
                     {
                         "default": "",
-                        "tooltip": "The task to wait for: connect task_id of KlingText2Video, or type a task_id or an"
-                        " external_task_id.",
+                        "tooltip": "The task to wait for: connect task_id of Kling Gateway Text to Video, or type a"
+                        " task_id or an external_task_id.",
                     },
                 ),
                 "timeout_minutes": (

@@ -88,6 +88,17 @@ def test_no_text_holds_what_the_front_end_takes_for_syntax(language: str, name: 
             assert not set("{}|@").intersection(text), f"{path}: {text}"
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_texts_call_the_nodes_by_the_names_on_the_canvas(language: str, name: str) -> None:
+    names = tuple(node["display_name"] for node in load(language, "nodeDefs").values())
+    for path, text in leaves(load(language, name)):
+        line = " ".join(text.split())
+        assert not any(node in line for node in NODE_CLASS_MAPPINGS), f"{path}: {line}"
+        for found in re.finditer(r"Kling (Gateway [A-Z]|网关 \w)", line):
+            assert line[found.start() :].startswith(names), f"{path}: {line}"
+
+
 def test_texts_are_filled_with_the_same_values_in_every_language() -> None:
     chinese = dict(leaves(load("zh", "main")))
     for path, text in leaves(load("en", "main")):

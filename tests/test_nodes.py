@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nodes.api.request import CameraConfig, Shot, Text2VideoRequest
 from nodes.sandbox import Sandbox
+from nodes.sandbox.rules import ONE_TIER
 
 OURS = ["KlingShot", "KlingMultiShot", "KlingCameraControl", "KlingText2Video"]
 
@@ -87,6 +88,12 @@ def test_help_texts_name_the_limits(classes: dict[str, Any]):
     assert "512 characters" in widgets(classes["KlingShot"])["prompt"][1]["tooltip"]
     assert "64" in text2video["external_task_id"][1]["tooltip"]
     assert "paid" in text2video["take"][1]["tooltip"]
+
+
+def test_help_texts_say_what_costs_more(classes: dict[str, Any]):
+    text2video = widgets(classes["KlingText2Video"])
+    assert "costs more" in text2video["mode"][1]["tooltip"] and "costs more" in text2video["sound"][1]["tooltip"]
+    assert all(f"{model} " in text2video["mode"][1]["tooltip"] for model in ONE_TIER)
 
 
 def test_no_text_is_drawn_anew_with_every_click(classes: dict[str, Any]):

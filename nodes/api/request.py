@@ -189,8 +189,11 @@ class Text2VideoRequest(_Part):
         allow_inf_nan=False,
         description="How closely the video follows the prompt, 0 to 1. Only the v1 models use it; others ignore it.",
     )
-    mode: Mode = Field(description="std costs less; pro gives a better picture and costs more.")
-    sound: Sound = Field("off", description="Make sound along with the picture. Only kling-v3 can.")
+    mode: Mode = Field(
+        description="std costs less; pro gives a better picture and costs more."
+        " kling-v2-master and kling-v2-1-master have one tier only."
+    )
+    sound: Sound = Field("off", description="Make sound along with the picture, which costs more. Only kling-v3 can.")
     camera_control: CameraControl | None = Field(
         None, description="A camera move. Only kling-v1 with std and 5 s takes one for certain."
     )
