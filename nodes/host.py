@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 import tempfile
 import time
@@ -131,18 +132,26 @@ class ConsoleHost:
         """Ctrl-C ends the whole program, so there is nothing to ask."""
 
     def state_dir(self) -> Path:
-        """ComfyUI's own, if this pack lies in a ComfyUI that has one: two records would mean paying twice."""
+        """That of the ComfyUI that the pack lies in, used there or not: two records would mean paying twice."""
         custom_nodes = Path(__file__).resolve().parents[2]
-        shared = custom_nodes.parent / "user" / "__kling"
-        return shared if custom_nodes.name == "custom_nodes" and shared.is_dir() else Path.home() / ".kling"
+        comfyui = custom_nodes.parent
+        inside = custom_nodes.name == "custom_nodes" and (comfyui / "main.py").is_file()
+        return comfyui / "user" / "__kling" if inside else Path.home() / ".kling"
 
     def temp_dir(self) -> Path:
         """A directory of this user alone, also where all users share the system's."""
-        user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
-        directory = Path(tempfile.gettempdir()) / f"kling{user}"
-        with suppress(OSError):  # What hinders it now hinders the download, which says so.
-            directory.mkdir(mode=0o700, exist_ok=True)
-        return directory
+        if not hasattr(os, "getuid"):
+            return Path(tempfile.gettempdir()) / "kling"  # on Windows that is the user's own
+        directory = Path(tempfile.gettempdir()) / f"kling-{os.getuid()}"
+        with suppress(OSError):
+            directory.mkdir(mode=0o700)
+        try:
+            found = directory.lstat()
+        except OSError:
+            return directory  # the download will say what is wrong with the disk
+        mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+        # Somebody else may have made it, to put links into it that lead to this user's files.
+        return directory if mine else Path(tempfile.mkdtemp(prefix="kling-"))
 
     def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
         raise AssertionError("this is no dry run")

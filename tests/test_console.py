@@ -35,25 +35,32 @@ def test_after_a_while_it_is_written_again():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the temp directory of Windows belongs to one user already")
-def test_videos_go_to_a_directory_that_no_other_user_can_read(tmp_path: Path):
-    ask = "from nodes.host import ConsoleHost; print(ConsoleHost().temp_dir()); print(ConsoleHost().temp_dir())"
+@pytest.mark.parametrize("found", ["nothing", "open to all", "a link"])
+def test_videos_go_to_a_directory_that_no_other_user_can_reach(tmp_path: Path, found: str):
+    usual = tmp_path / f"kling-{os.getuid()}"
+    if found == "open to all":
+        usual.mkdir()
+        usual.chmod(0o777)
+    if found == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        usual.symlink_to(tmp_path / "elsewhere")
+    ask = "from nodes.host import ConsoleHost; print(ConsoleHost().temp_dir())"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     told = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=environment, capture_output=True, text=True)
-    first, second = map(Path, told.stdout.splitlines())
-    assert first == second
-    assert first.parent == tmp_path
-    assert stat.S_IMODE(first.stat().st_mode) == 0o700
+    directory = Path(told.stdout.strip())
+    assert directory.parent == tmp_path
+    assert (directory == usual) is (found == "nothing")
+    assert stat.S_IMODE(directory.lstat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("has_run", [True, False])
-def test_a_pack_inside_comfyui_shares_the_record_of_what_was_paid_there(tmp_path: Path, has_run: bool):
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_pack_inside_comfyui_shares_the_record_of_what_is_paid_there(tmp_path: Path, inside: bool):
     pack = tmp_path / "ComfyUI" / "custom_nodes" / "kling"
     shutil.copytree(ROOT / "nodes", pack / "nodes", ignore=shutil.ignore_patterns("__pycache__"))
-    record = tmp_path / "ComfyUI" / "user" / "__kling"
-    if has_run:
-        record.mkdir(parents=True)
+    if inside:
+        (tmp_path / "ComfyUI" / "main.py").touch()
     home = {name: str(tmp_path) for name in ("HOME", "USERPROFILE")}
     environment = {name: value for name, value in os.environ.items() if name != "KLING_STATE_DIR"} | home
     subprocess.run([sys.executable, "-m", "nodes", "tasks"], cwd=pack, env=environment, check=True, capture_output=True)
-    assert (record / "ledger.db").exists() is has_run
-    assert (tmp_path / ".kling" / "ledger.db").exists() is not has_run
+    assert (tmp_path / "ComfyUI" / "user" / "__kling" / "ledger.db").exists() is inside
+    assert (tmp_path / ".kling" / "ledger.db").exists() is not inside
