@@ -121,6 +121,14 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
         },
         Task("task_a", SUBMITTED, created_at=1774711071000),
     ),
+    "a time beyond SQLite's numbers": (
+        {"code": 0, "data": {"task_id": "1", "task_status": "submitted", "created_at": 10**19}},
+        Task("1", SUBMITTED),
+    ),
+    "a time without end": (
+        {"code": 0, "data": {"task_id": "1", "task_status": "submitted", "created_at": "9" * 5000}},
+        Task("1", SUBMITTED),
+    ),
     "OpenAI video object, id alone": (
         {"id": "task_a", "object": "video", "status": "in_progress"},
         Task("task_a", PROCESSING),

@@ -325,6 +325,7 @@ def test_a_taken_external_task_id_means_that_a_task_is_there(answer: Reply):
         ("Sun, 99 Mar 2026 12:00:30 GMT", None),
         ("Sun, 01 Mar 99999 12:00:30 GMT", None),
         ("Sun, 01 Mar 2026 12:00:30 +9999999999", None),
+        (f"Sun, 01 Mar 2026 12:00:30 +{'9' * 40}", None),
     ],
 )
 def test_retry_after_is_read_as_seconds_or_date(text: str, seconds: float | None):

@@ -130,6 +130,15 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over():
     assert took < 10
 
 
+@pytest.mark.parametrize("location", ["http://[::1/x", "/elsewhere", "http://127.0.0.1:1/", "\xff\xfe"])
+def test_a_redirect_is_refused_without_reading_where_it_leads(location: str):
+    redirect = http(b"", f"Location: {location}", status="302 Found")
+    with wire(sends(redirect)) as (url, received):
+        attempt = client(url).create(BODY)
+    assert attempt.outcome is Outcome.REFUSED
+    assert len(received) == 1
+
+
 ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 0x10000 + b"\r\n") * 20
 
 

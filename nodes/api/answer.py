@@ -184,7 +184,8 @@ def _first_mapping(layers: list[Mapping[str, Any]], name: str) -> Mapping[str, A
 
 
 def _milliseconds(text: str | None) -> int | None:
-    if text is None or not text.isdecimal():
+    # 15 digits reach 30,000 years ahead; what is longer is no time, and SQLite would not take it.
+    if text is None or not re.fullmatch("[0-9]{1,15}", text):
         return None
     time = int(text)
     return time * 1000 if time < _SECONDS_BELOW else time

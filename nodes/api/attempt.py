@@ -160,11 +160,11 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         return float(text[:9])
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=timezone.utc)
+        return max(0.0, (date - (now or datetime.now(timezone.utc))).total_seconds())
+    except (ValueError, OverflowError):  # the latter for a time zone of absurd length
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
-    return max(0.0, (date - (now or datetime.now(timezone.utc))).total_seconds())
 
 
 def pause_before_resend(attempt: Attempt, tries: int, waited: float, pace: Pace) -> float | None:

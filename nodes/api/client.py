@@ -36,15 +36,23 @@ bytes an answer may have."""
 
 _PIECE = 256
 
-_IDLE_MAX = 20.0
+IDLE_MAX = 20.0
 """Seconds after which a kept connection is not used again.
 
 Something on the way may have dropped it without a word, and a POST into such a hole would look like a lost answer.
 """
 
+_KEY_SHORTEST = 16
 
 _KEY_LIKE = r"\bsk-[\w*.-]{4,}"
 """Gateways quote parts of a key in their errors."""
+
+
+class Session(requests.Session):
+    """Ignores redirects. Even one that it does not follow, requests would read to its end, Location and all."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Never one."""
 
 
 class _Body(io.BytesIO):
@@ -67,17 +75,26 @@ class Client:
         settings: address and key.
         connections: how many connections are kept for reuse; more are opened when needed.
         create_timeout: seconds to wait for the answer to a POST.
+        idle_max: seconds after which a kept connection is not used again.
     """
 
-    def __init__(self, settings: Settings, *, connections: int = 64, create_timeout: float = CREATE_TIMEOUT) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connections: int = 64,
+        create_timeout: float = CREATE_TIMEOUT,
+        idle_max: float = IDLE_MAX,
+    ) -> None:
         self._url = settings.base_url + ENDPOINT
         self._key = settings.key
         self._clean = _cleaner(settings)
+        self._without_key = _key_eraser(settings.key.get_secret_value())
         self._connections = connections
         self._create_timeout = create_timeout
+        self._idle_max = idle_max
         self._lock = threading.Lock()
-        self._session: requests.Session | None = None
-        self._last_used = 0.0
+        self._sessions: dict[str, tuple[Session, float]] = {}
 
     def create(self, body: Mapping[str, Any]) -> Attempt:
         """POST ``body`` once and say what came of it. Never raises for what the network or the gateway does."""
@@ -125,8 +142,8 @@ class Client:
             requests.RequestException: the exchange broke.
             Unreadable: the answer is cut off, too long or too slow.
         """
-        session, key = self._open_session(), self._key.get_secret_value()
-        headers = {**session.headers, "Authorization": f"Bearer {key}"}
+        session = self._open_session(method)
+        headers = {**session.headers, "Authorization": f"Bearer {self._key.get_secret_value()}"}
         if body:
             headers["Content-Type"] = "application/json"
         # Not prepared by the session, which would take the password of ``.netrc`` for the key, and send cookies.
@@ -135,22 +152,25 @@ class Client:
         with session.send(
             request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
         ) as response:
-            content = _read(response, timeout)
-            self._last_used = time.monotonic()
-            # Before anything is cut short: half a key would no longer be found.
-            content = content.replace(key.encode("utf-8"), b"***") if key else content
+            content = self._without_key(_read(response, timeout))
             return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
 
-    def _open_session(self) -> requests.Session:
+    def _open_session(self, method: str) -> Session:
+        """A session whose connections have not been idle for long.
+
+        For a POST none is older than ``idle_max`` at all: while one connection is in use, others of its session may
+        have been idle for minutes. A GET that fails for this is simply asked again.
+        """
         with self._lock:
             now = time.monotonic()
-            if self._session is None or now - self._last_used > _IDLE_MAX:
-                self._session = self._new_session()
-            self._last_used = now
-            return self._session
+            session, since = self._sessions.get(method, (None, now))
+            if session is None or now - since > self._idle_max:
+                session, since = self._new_session(), now
+            self._sessions[method] = session, since if method == "POST" else now
+            return session
 
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
+    def _new_session(self) -> Session:
+        session = Session()
         adapter = HTTPAdapter(pool_maxsize=self._connections, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
@@ -161,7 +181,23 @@ class Client:
 
     def _redact(self, error: KlingError) -> KlingError:
         error.args = (self._clean(error.message),)
+        if isinstance(error.code, str):
+            error.code = self._clean(error.code)
+        error.request_id = error.request_id and self._clean(error.request_id)
         return error
+
+
+def _key_eraser(key: str) -> Callable[[bytes], bytes]:
+    """Takes the key out of an answer before anything of it is read, however JSON spells it.
+
+    Later, half a key in a shortened message would no longer be found. A key so short that it may be part of an id or of
+    a link is left to the cleaning of messages.
+    """
+    if len(key) < _KEY_SHORTEST:
+        return lambda content: content
+    characters = (rf"(?:\\?{re.escape(c)}|\\u00{ord(c):02x})" for c in key)
+    spelled = re.compile("".join(characters).encode("ascii"), re.IGNORECASE)
+    return lambda content: spelled.sub(b"***", content)
 
 
 def _cleaner(settings: Settings) -> Callable[[str], str]:
