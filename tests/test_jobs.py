@@ -113,13 +113,20 @@ def test_another_take_is_another_task(sandbox: Sandbox, jobs: Jobs) -> None:
     assert submit(jobs, take=1).task_id == one.task_id and submit(jobs, take=2).task_id == two.task_id
 
 
-def test_a_task_is_reused_for_thirty_days_and_not_longer(sandbox: Sandbox, jobs: Jobs, state: Path) -> None:
+def test_a_task_is_reused_for_thirty_days_and_then_until_the_gateway_forgets_it(
+    sandbox: Sandbox, jobs: Jobs, state: Path
+) -> None:
     first = submit(jobs)
     age(state, MONTH - 3600)
     assert submit(jobs).task_id == first.task_id
-    age(state, 7200)
+    assert [received.method for received in sandbox.received] == ["POST"]
+    age(state, 7200)  # or the clock was set ahead
+    again = submit(jobs)
+    assert (again.task_id, again.reused) == (first.task_id, True)
+    assert [received.method for received in sandbox.received] == ["POST", "GET"]
+    sandbox.misbehave("query", "not-found")
     second = submit(jobs)
-    assert not second.reused and len(sandbox.tasks) == 2
+    assert not second.reused and len(sandbox.creates()) == 2
     assert second.external_task_id != first.external_task_id
     (note,) = second.notes
     assert "older than the 30 days" in note
@@ -144,6 +151,28 @@ def test_a_gateway_whose_clock_is_wrong_does_not_make_a_task_old_or_young(
             connection.execute("UPDATE submissions SET task_created_at = ?", (created_at,))
             connection.commit()
         assert submit(jobs).task_id == first.task_id
+    age(state, MONTH + 60)
+    sandbox.misbehave("query", "not-found")
+    assert submit(jobs).task_id != first.task_id
+
+
+@pytest.mark.parametrize("fault", ["status:502", "gateway:forbidden", "code:1302"])
+def test_nothing_is_made_anew_while_the_gateway_does_not_say_whether_the_old_task_is_there(
+    sandbox: Sandbox, jobs: Jobs, state: Path, fault: str
+) -> None:
+    first = submit(jobs)
+    age(state, MONTH + 60)
+    sandbox.misbehave("query", fault)
+    with pytest.raises(KlingError):
+        submit(jobs)
+    assert submit(jobs).task_id == first.task_id
+    assert len(sandbox.creates()) == 1
+
+
+def test_an_old_task_that_has_failed_is_made_anew(sandbox: Sandbox, jobs: Jobs, state: Path) -> None:
+    sandbox.fail_next()
+    first = submit(jobs)
+    sandbox.queued_for = sandbox.runs_for = 0
     age(state, MONTH + 60)
     assert submit(jobs).task_id != first.task_id
 

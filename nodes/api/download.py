@@ -78,7 +78,8 @@ def _dead_link(gone: Gone, task: Task) -> UnavailableError:
     made = f" This one was made on {date(task.created_at / 1000)}." if task.created_at else ""
     return UnavailableError(
         "The link to the video does not work, nor does a fresh one. Kling deletes results 30 days after they were made."
-        f"{made} If it should still be there, run again later; nothing is paid again.",
+        f"{made} If it should still be there, run again later; nothing is paid again. For a new video, which is paid,"
+        " raise take in KlingText2Video.",
         http_status=gone.status,
     )
 

@@ -74,7 +74,10 @@ class Sender:
             GraphError: the user's external_task_id belongs to another request, or its task is over.
             SetupError: the ledger cannot be used.
         """
-        return dict(self._plan(request, take).row.request())
+        step = self._plan(request, take)
+        if step.seen and _is_outdated(step.seen):
+            step = self._plan(request, take, gone=step.seen)
+        return dict(step.row.request())
 
     def advance(self, request: Text2VideoRequest, take: int, absent: Row | None) -> Step:
         """Find out where the submission stands and, if it may be sent, send it once.
@@ -85,20 +88,41 @@ class Sender:
         Raises:
             GraphError: the user's external_task_id belongs to another request, or its task is over.
             SetupError: the ledger cannot be used.
+            UnavailableError, KlingError: a task of this submission is old, and the gateway does not say whether it is
+                still there.
         """
         step = self._plan(request, take)
+        if step.seen and _is_outdated(step.seen):
+            if self._is_still_there(step.seen):
+                return step
+            step = self._plan(request, take, gone=step.seen)
         if step.seen is None or step.seen.state in (UNSENT, REFUSED) or step.seen == absent:
             return self._post(step)
         is_sending = self._is_sending(step.seen)
         return replace(step, is_sending=is_sending, is_lost=_is_lost(step.seen, is_sending))
 
-    def _plan(self, request: Text2VideoRequest, take: int) -> Step:
+    def _is_still_there(self, row: Row) -> bool:
+        """Ask for a task that is old by this computer's clock, which may be wrong: asking is free, a task is not."""
+        try:
+            task = self._client.query(str(row.task_id))
+        except TaskNotFound:
+            return False
+        if task.status == TASK_FAILED:
+            self._ledger.fail(row.base_url, task.task_id, task.reason)
+        return task.status != TASK_FAILED
+
+    def _plan(self, request: Text2VideoRequest, take: int, gone: Row | None = None) -> Step:
+        """What to send, and what is known of it.
+
+        Args:
+            gone: a row whose task is no longer there.
+        """
         body = request.body()
         own_id = body.get("external_task_id")
         identity = [self._base_url, json.dumps(body, sort_keys=True, ensure_ascii=False), str(take)]
         fingerprint = _digest(*identity)
         seen = self._seen(fingerprint, own_id)
-        is_over = seen is not None and (seen.state == FAILED or _is_outdated(seen))
+        is_over = seen is not None and (seen.state == FAILED or seen == gone)
         if own_id and seen and seen.fingerprint != fingerprint and seen.state not in (UNSENT, REFUSED):
             raise GraphError(
                 f"The external_task_id {own_id} was used before, for another request or another take."
