@@ -80,9 +80,9 @@ if "--trace" in sys.argv:
 start = time.process_time()
 for module in ("jobs", "wait", "download"):
     importlib.import_module(f"{name}.nodes.api.{module}")
-first_run = time.process_time() - start
+with_page = time.process_time() - start
 import json  # noqa: E402
 
 grown = None if space is None or after is None else after - space
-found = {"seconds": seconds, "others": others, "first_run": first_run}
+found = {"seconds": seconds, "others": others, "with_page": with_page}
 print(json.dumps({**found, "resident": grown, "traced": traced, "events": events}))

@@ -35,7 +35,7 @@ def measure(repetitions: int) -> list[Figure]:
     return [
         _time("loading the pack", samples),
         _time("(info) the same where asyncio and sqlite3 are loaded, as in ComfyUI", inside, target=False),
-        _time("(info) loaded by the first run, as in ComfyUI", inside, "first_run", target=False),
+        _time("(info) loaded with the page, as in ComfyUI", inside, "with_page", target=False),
         _memory(samples, traced),
         Figure(
             "files, connections, processes touched while loading",

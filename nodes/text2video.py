@@ -27,7 +27,8 @@ from .problems import graph_error
 from .widgets import Widget, widget
 
 # ComfyUI's start waits for every pack. What only a run needs (HTTP, SQLite, asyncio) takes longer to load than all the
-# rest, so it is imported where it is used.
+# rest, so it is imported when the page first asks for the inputs of all nodes. Not later: after an update on disk the
+# first run would mix two versions.
 if TYPE_CHECKING:
     from .api import jobs
 
@@ -79,6 +80,8 @@ class KlingText2Video:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from .api import jobs  # noqa: F401
+
         # Dynamic prompts would draw another text, and so buy another video, with every click.
         prose = {"multiline": True, "dynamicPrompts": False, "default": ""}
         return {

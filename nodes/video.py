@@ -34,6 +34,8 @@ class KlingVideo:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from .api import download, jobs, wait  # noqa: F401  (here, as in KlingText2Video)
+
         return {
             "required": {
                 "task_id": (
@@ -75,7 +77,6 @@ class KlingVideo:
         Raises:
             KlingError: of the kind that tells what the user can do.
         """
-        # Here, so that ComfyUI's start need not wait for them, as in KlingText2Video.
         from .api import jobs
         from .api.download import download
         from .api.transfer import max_bytes
