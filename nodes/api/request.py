@@ -86,6 +86,8 @@ def _path_segment(text: str) -> str:
 
 
 Writable = AfterValidator(_writable)
+Prompt = Annotated[str, Field(max_length=PROMPT_MAX), Writable]
+ShotPrompt = Annotated[str, Field(min_length=1, max_length=SHOT_PROMPT_MAX), Writable]
 Axis = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 
 
@@ -101,9 +103,7 @@ class _Part(BaseModel):
 class Shot(_Part):
     """One shot of a storyboard, as ``KlingShot`` hands it on: prompt text, duration in whole seconds."""
 
-    prompt: Annotated[str, Field(min_length=1, max_length=SHOT_PROMPT_MAX), Writable] = Field(
-        description=f"What happens in this shot. 1 to {SHOT_PROMPT_MAX} characters."
-    )
+    prompt: ShotPrompt = Field(description=f"What happens in this shot. 1 to {SHOT_PROMPT_MAX} characters.")
     duration: int = Field(
         5, ge=1, le=15, description="Length of this shot in whole seconds. The shots add up to the whole video."
     )
@@ -152,7 +152,7 @@ class ShotItem(_Part):
     """One entry of ``multi_prompt``: index from 1, prompt of 1 to 512 characters, duration as text."""
 
     index: int
-    prompt: Annotated[str, Field(min_length=1, max_length=SHOT_PROMPT_MAX), Writable]
+    prompt: ShotPrompt
     duration: str
 
 
@@ -172,14 +172,14 @@ class Text2VideoRequest(_Part):
     model_name: ModelName = Field(
         description="The model. It decides which lengths, sound, camera moves and storyboards are possible."
     )
-    prompt: Annotated[str, Field(max_length=PROMPT_MAX), Writable] | None = Field(
+    prompt: Prompt | None = Field(
         None,
         description=f"What the video shows, up to {PROMPT_MAX} characters. Not used while a multi-shot is connected.",
     )
     multi_shot: bool = False
     shot_type: Literal["customize"] | None = None
     multi_prompt: Annotated[tuple[ShotItem, ...], Field(strict=False)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=PROMPT_MAX), Writable] | None = Field(
+    negative_prompt: Prompt | None = Field(
         None, description=f"What the video should not show, up to {PROMPT_MAX} characters. May be empty."
     )
     cfg_scale: float = Field(
