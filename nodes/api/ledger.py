@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from .answer import Task
-from .ledger_file import LedgerFile
+from .ledger_file import LedgerFile, damage, passing_over_damage
 
 UNSENT, SENDING, UNKNOWN, ACCEPTED, REFUSED, FAILED = "unsent", "sending", "unknown", "accepted", "refused", "failed"
 """The states of a row. A task may exist in SENDING and UNKNOWN, exists in ACCEPTED, and has ended badly in FAILED."""
@@ -46,6 +47,9 @@ _MIGRATIONS = [
     """,
 ]
 """One script for each schema version, in order: only ever added to."""
+
+_TIMES_END = 1e11
+"""No row was made after this Unix time, of the year 5138. A calendar cannot hold much more."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,11 @@ class Row:
     error: str = ""
 
     def request(self) -> Mapping[str, Any]:
-        """The body as it was sent."""
-        return dict(json.loads(self.body))
+        """The body as it was sent, without anything in it where a damaged page has garbled its text."""
+        with suppress(ValueError, RecursionError):
+            body = json.loads(self.body)
+            return body if isinstance(body, dict) else {}
+        return {}
 
     def task(self) -> Task:
         """What the ledger knows of the task of an accepted row."""
@@ -100,6 +107,8 @@ class Row:
 
 
 _COLUMNS = [field.name for field in fields(Row)]
+_TYPES = tuple(get_type_hints(Row)[column] for column in _COLUMNS)
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM submissions"
 
 
 class Ledger:
@@ -113,7 +122,7 @@ class Ledger:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file = LedgerFile(directory, _MIGRATIONS, f"SELECT {', '.join(_COLUMNS)} FROM submissions LIMIT 1")
+        self._file = LedgerFile(directory, _MIGRATIONS, f"{_SELECT} LIMIT 1", _rescue)
         self.owner = self._file.owner
         self.installation_id = self._file.installation_id
         self.failures = 0
@@ -160,7 +169,7 @@ class Ledger:
         created_at = seen.created_at if seen else now
         claimed = replace(row, state=SENDING, owner=self.owner, created_at=created_at, sent_at=now)
         if seen is None:
-            won = self._file.run(lambda connection: _insert(connection, claimed))
+            won = self._file.run(lambda connection: _insert_new(connection, claimed))
         else:
             won = self._file.run(
                 lambda connection: _update(connection, claimed, "state = ? AND sent_at = ?", seen.state, seen.sent_at)
@@ -194,15 +203,64 @@ class Ledger:
         return next(iter(self._select(where, *values)), None)
 
     def _select(self, where: str, *values: object) -> list[Row]:
-        query = f"SELECT {', '.join(_COLUMNS)} FROM submissions {where}"
-        found = self._file.run(lambda connection: connection.execute(query, values).fetchall())
-        return [Row(*columns) for columns in found]
+        query = f"{_SELECT} {where}"
+        return self._file.run(lambda connection: [_row(found) for found in connection.execute(query, values)])
+
+
+def _row(columns: tuple[Any, ...]) -> Row:
+    """The row with these columns.
+
+    Raises:
+        sqlite3.DatabaseError: they cannot be. A damaged page can give NULL where the schema allows none.
+    """
+    if all(map(isinstance, columns, _TYPES)):
+        row = Row(*columns)
+        # Every row was claimed, and so has times. With zeros in their place a task would look too old to be reused.
+        are_times = all(1 <= moment < _TIMES_END for moment in (row.created_at, row.sent_at))
+        task_id = row.task_id or ""
+        # Bytes that are no text were read as U+FFFD.
+        if are_times and "\ufffd" not in task_id and "\0" not in task_id:
+            return row
+    raise damage("a row")
+
+
+def _rescue(damaged: sqlite3.Connection, new: sqlite3.Connection) -> int:
+    """Copy the rows that can still be read, and say how many these are."""
+    return sum(_insert(new, row) for row in _readable(damaged))
+
+
+def _readable(damaged: sqlite3.Connection) -> Iterator[Row]:
+    """All rows up to the first damage from either end of the table. No index is used: it may be what is damaged."""
+    for order in ("ASC", "DESC"):
+        with passing_over_damage():
+            for columns in damaged.execute(f"{_SELECT} ORDER BY base_url {order}, external_task_id {order}"):
+                with passing_over_damage():
+                    yield _row(columns)
 
 
 def _insert(connection: sqlite3.Connection, row: Row) -> bool:
     marks = ", ".join("?" * len(_COLUMNS))
     statement = f"INSERT OR IGNORE INTO submissions ({', '.join(_COLUMNS)}) VALUES ({marks})"
     return bool(connection.execute(statement, _values(row)).rowcount)
+
+
+def _insert_new(connection: sqlite3.Connection, row: Row) -> bool:
+    """Insert a row that was not found, unless another one has taken its place meanwhile.
+
+    Raises:
+        sqlite3.DatabaseError: one is in its place, but the index does not know it.
+    """
+    if _insert(connection, row):
+        return True
+    # Else the caller would wait for ever: told that somebody was faster, and never finding who.
+    found = connection.execute(
+        "SELECT 1 FROM submissions INDEXED BY by_fingerprint WHERE base_url = :base_url AND external_task_id = :id AND"
+        " fingerprint = (SELECT fingerprint FROM submissions WHERE base_url = :base_url AND external_task_id = :id)",
+        {"base_url": row.base_url, "id": row.external_task_id},
+    )
+    if not found.fetchone():
+        raise damage("an index")
+    return False
 
 
 def _update(connection: sqlite3.Connection, row: Row, condition: str, *values: object) -> bool:

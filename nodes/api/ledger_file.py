@@ -22,12 +22,15 @@ from . import filelock
 from .errors import SetupError
 
 T = TypeVar("T")
+Rescue = Callable[[sqlite3.Connection, sqlite3.Connection], int]
 
 _log = logging.getLogger("kling")
 
 FILE = "ledger.db"
 _PROCESSES = "processes"
 _INSTALLATION = "installation_id"
+_DAMAGE = ("malformed", "not a database", "no such table", "no such column", "already exists", "file format")
+_SUFFIXES = ("-wal", "-shm", "-journal", "")
 _ABSENT, _CLOSED = (0, -1), (0, -2)
 
 
@@ -38,6 +41,8 @@ class LedgerFile:
         directory: made if it is not there.
         migrations: one script for each schema version, in order; ``PRAGMA user_version`` counts those that have run.
         probe: a query that fails if the tables are not as they should be.
+        rescue: copies what can still be read of a damaged file, its first argument, into a new one, its second, and
+            says how many rows these are.
 
     Attributes:
         owner: a random name for this use of the file. While it is open, ``is_alive`` says so to all processes.
@@ -47,9 +52,9 @@ class LedgerFile:
         SetupError: it cannot be written, or was written by a newer version of the pack.
     """
 
-    def __init__(self, directory: Path, migrations: Sequence[str], probe: str) -> None:
+    def __init__(self, directory: Path, migrations: Sequence[str], probe: str, rescue: Rescue) -> None:
         self.owner = uuid.uuid4().hex
-        self._directory, self._migrations, self._probe = directory, migrations, probe
+        self._directory, self._migrations, self._probe, self._rescue = directory, migrations, probe, rescue
         self._path = directory / FILE
         self._lock = threading.Lock()
         with _refusing(), ExitStack() as on_error:
@@ -66,50 +71,78 @@ class LedgerFile:
             self._owner_lock.close()
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do one piece of work, once more on a new file if the old one is gone or turns out to be damaged.
+        """Do one piece of work. If the file is damaged, do it again on the file opened anew, then on a new file.
+
+        Args:
+            work: may be done up to three times. It raises ``damage`` for content that cannot be.
 
         Raises:
             SetupError: the file system or SQLite refuses.
         """
         with self._lock, _refusing():
-            if _identity(self._path) != self._identity:
-                self._reopen()
-            try:
-                return work(self._connection)
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-                self._reopen()
-                return work(self._connection)
+            for prepare in (self._follow, self._reopen):
+                with passing_over_damage():
+                    prepare()
+                    return work(self._connection)
+            # The file opens, and yet the work fails: the damage lies in an index or in a later page.
+            self._reopen(damaged=self._identity)
+            return work(self._connection)
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process of this name still has the file open. Raises SetupError as ``run``."""
         with _refusing():
             return owner == self.owner or filelock.is_held(self._owner_path(owner))
 
-    def _reopen(self) -> None:
+    def _follow(self) -> None:
+        """Go over to the new file if somebody has replaced the old one."""
+        if _identity(self._path) != self._identity:
+            self._reopen()
+
+    def _reopen(self, damaged: tuple[int, int] = _CLOSED) -> None:
         self._connection.close()
         self._identity = _CLOSED
-        self._connection = self._open_or_replace()
+        self._connection = self._open_or_replace(damaged)
 
-    def _open_or_replace(self) -> sqlite3.Connection:
-        """Open the file, or set it aside if it is damaged. Notes which file it was: another process may replace it."""
+    def _open_or_replace(self, damaged: tuple[int, int] = _CLOSED) -> sqlite3.Connection:
+        """Open the file, or replace it if it is damaged. Notes which file it was: another process may replace it.
+
+        Args:
+            damaged: the identity of a file that opens, but was found to be damaged.
+        """
         # Two processes may find the damage at once; the second must not set aside the first one's new file.
         with self._alone():
-            try:
-                connection = self._open()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-                _set_aside(self._path)
-                connection = self._open()
-            self._identity = _identity(self._path)
-            return connection
+            if _identity(self._path) == damaged:
+                self._replace()
+            with passing_over_damage():
+                return self._open_and_note()
+            self._replace()
+            return self._open_and_note()
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
-        # A byte that went bad in one row must not hide all others.
-        connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    def _open_and_note(self) -> sqlite3.Connection:
+        connection = self._open(self._path)
+        self._identity = _identity(self._path)
+        return connection
+
+    def _replace(self) -> None:
+        """Set the damaged file aside and put a new one in its place, with all that can still be read.
+
+        REINDEX would not do for a damaged index: it walks the damaged pages to give them back, and fails as well.
+        """
+        draft = self._path.with_name(f"{FILE}.{self.owner}")
+        try:
+            # Until the new file is complete the damaged one stays: a full disk must not cost what can be read of it.
+            with closing(self._open(draft)) as new, closing(_connect(self._path)) as damaged:
+                new.execute("BEGIN")
+                rescued = self._rescue(damaged, new)
+                new.execute("COMMIT")
+            _set_aside(self._path, rescued)
+            draft.replace(self._path)
+        finally:
+            for suffix in _SUFFIXES:
+                draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        connection = _connect(path)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -191,22 +224,42 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _set_aside(path: Path) -> None:
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    # A byte that went bad in one row must not hide all others.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    return connection
+
+
+def _set_aside(path: Path, rescued: int) -> None:
     aside = path.with_name(f"ledger-damaged-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}.db")
     # The main file last: what belongs to it must not be taken for the new file's.
-    for suffix in ("-wal", "-shm", "-journal", ""):
+    for suffix in _SUFFIXES:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))
     _log.warning(
-        "Kling: the record of paid tasks was damaged. It was kept as %s and a new one was started."
-        " Tasks are still found by their external_task_id when their graph runs again.",
+        "Kling: the record of paid tasks was damaged. It was kept as %s and a new one was started,"
+        " with the %d tasks that could still be read. All others are found by their external_task_id when their graph"
+        " runs again.",
         aside.name,
+        rescued,
     )
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    # Python 3.10 has no error codes on the exception.
-    return any(words in str(error) for words in ("malformed", "not a database", "no such table", "no such column"))
+def damage(what: str) -> sqlite3.DatabaseError:
+    """The error for content that cannot be, where SQLite itself sees nothing wrong."""
+    return sqlite3.DatabaseError(f"{what} is malformed")
+
+
+@contextmanager
+def passing_over_damage() -> Iterator[None]:
+    """Go on after the block if the file turns out to be damaged. A full disk, a lock or a permission still raises."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # Python 3.10 has no error codes on the exception.
+        if not any(words in str(error) for words in _DAMAGE):
+            raise
 
 
 @contextmanager
@@ -217,7 +270,8 @@ def _refusing() -> Iterator[None]:
     except (OSError, sqlite3.Error) as error:
         raise SetupError(
             f"The record of paid tasks cannot be used ({_cause(error)}), so nothing may be sent. Free space or mend the"
-            " permissions of the state directory, or set KLING_STATE_DIR to a directory that can be written."
+            " permissions of the state directory, then run again. Set KLING_STATE_DIR to another directory only if no"
+            " task was paid yet: a new record knows nothing of earlier tasks, and their graphs would be paid again."
         ) from None
 
 
