@@ -137,7 +137,7 @@ def test_a_task_is_reused_for_thirty_days_and_then_until_the_gateway_forgets_it(
 def test_a_computer_whose_clock_was_wrong_does_not_pay_again(sandbox: Sandbox, jobs: Jobs, state: Path) -> None:
     first = submit(jobs)
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
-        connection.execute("UPDATE submissions SET created_at = 0, sent_at = 0, accepted_at = 0")
+        connection.execute("UPDATE submissions SET created_at = 60, sent_at = 60, accepted_at = 60")
         connection.commit()
     assert submit(jobs).task_id == first.task_id
 

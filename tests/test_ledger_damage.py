@@ -22,6 +22,7 @@ from nodes.sandbox import Sandbox
 pytest_plugins = ["fault_fixtures"]
 
 GATEWAY = "https://gateway.example/kling"
+NOT_ON_WINDOWS = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody replace a file that is open")
 INDEXES = ["by_fingerprint", "by_task", "unsettled"]
 TAKES = range(1, 13)
 LONG = "A lighthouse at dusk. " * 90
@@ -175,7 +176,25 @@ def test_processes_that_meet_the_damage_at_once_set_the_file_aside_once(state: P
     assert len(copies(state)) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody replace a file that is open")
+@NOT_ON_WINDOWS
+@pytest.mark.parametrize("name", ["submissions", "by_fingerprint"])
+def test_two_processes_that_submit_to_a_record_damaged_under_them_pay_for_nothing_again(state: Path, name: str) -> None:
+    prompts = [f"{LONG} {number}" for number in range(8)]
+    with Sandbox() as sandbox:
+        with opened(sandbox.base_url, state, PATIENT) as jobs:
+            paid = [submit(jobs, prompt=prompt).task_id for prompt in prompts]
+        arguments = {"base_url": sandbox.base_url, "state": str(state), "prompts": prompts}
+        with Process("submit", **arguments) as one, Process("submit", **arguments) as other:
+            overwrite(state, first_page_of(state, name))
+            one.go()
+            other.go()
+            results = one.results(), other.results()
+        assert [[result.get("task_id", result) for result in found] for found in results] == [paid, paid]
+        assert list(sandbox.tasks) == paid
+    assert len(copies(state)) == 1 and not leftovers(state)
+
+
+@NOT_ON_WINDOWS
 def test_a_file_that_was_replaced_meanwhile_is_not_set_aside_by_the_next_who_saw_the_damage(
     state: Path, rows: list[Row]
 ) -> None:
