@@ -470,6 +470,18 @@ def test_a_link_that_stays_dead_is_an_error_that_speaks_of_thirty_days(
     assert len(files(quick)) == (2 if answer == "the same link" else 1)
 
 
+def test_a_fresh_link_to_the_video_of_another_task_is_not_followed(jobs: Jobs, temp: Path) -> None:
+    other = (
+        b'{"code": 0, "data": {"task_id": "1", "task_status": "succeed", "task_info": {"external_task_id": "other"},'
+    )
+    other += b' "task_result": {"videos": [{"url": "http://127.0.0.1:9/other.mp4"}]}}}'
+    with scripted(says(b"", status="403 Forbidden"), says(other)) as relay:
+        asks = open_gateway(relay.url, temp.parent / "mixed-up")
+        with pytest.raises(UnavailableError, match="link to the video does not work"):
+            fetched(asks, Task("1", "succeed", "boat-1", url=f"{relay.url}/clip"), temp)
+        assert [path for path, _ in relay.asked] == ["/clip", "/v1/videos/text2video/1"]
+
+
 def test_redirects_without_end_are_an_error(quick: Sandbox, jobs: Jobs, temp: Path) -> None:
     task = finished(jobs)
     quick.misbehave("download", *[f"redirect:{task.url}"] * 50)

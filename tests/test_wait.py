@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from watching import QUICK, Cancelled, Clock, Watcher, asked, close_all, open_gateway, submitted
+from wire import http, sends_and_closes, wire
 
 from nodes.api.attempt import Pace
 from nodes.api.display import clock as shown_time
 from nodes.api.errors import BalanceError, GraphError, SetupError, TaskFailed, TaskNotFound, UnavailableError
 from nodes.api.jobs import Jobs
-from nodes.api.ledger import FAILED
+from nodes.api.ledger import ACCEPTED, FAILED
 from nodes.api.wait import poll_pause, wait
 from nodes.api.waiting import WORKERS, in_thread
 from nodes.sandbox import Sandbox
@@ -201,6 +204,93 @@ def test_a_link_may_come_a_little_later_than_the_success(
     quick.misbehave("query", f"shape:{shape}", f"shape:{shape}")
     assert waited(jobs, task_id, watcher).url
     assert len(asked(quick)) == 3
+
+
+# -- answers about another task
+
+
+def told(task_id: str, status: str, own_id: str | None = None) -> bytes:
+    """An answer about a task; without ``own_id`` as relays give it that know no external_task_id."""
+    data: dict[str, object] = {"task_id": task_id, "task_status": status, "task_status_msg": "no"}
+    data |= {"task_info": {"external_task_id": own_id}} if own_id else {}
+    if status == "succeed":
+        data["task_result"] = {"videos": [{"url": f"http://files.example/{own_id or task_id}.mp4"}]}
+    return json.dumps({"code": 0, "data": data}).encode()
+
+
+@contextmanager
+def mixed_up(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """A relay that makes the tasks 1, 2, ..., and gives the ``answers`` to what it is asked, the last one on and on."""
+    left = list(answers)
+
+    def answer(talk: socket.socket) -> None:
+        if received[-1].startswith(b"POST"):
+            body = told(str(len(received)), "submitted")
+        else:
+            body = left.pop(0) if len(left) > 1 else left[0]
+        sends_and_closes(http(body, "Connection: close"))(talk)
+
+    with wire(answer) as (url, received):
+        yield url, received
+
+
+STRANGER = "somebody-elses"
+
+
+@pytest.mark.parametrize("any_id", ["1", "mine-1"])
+@pytest.mark.parametrize("status", ["failed", "succeed"])
+def test_somebody_elses_task_is_neither_recorded_nor_delivered(
+    status: str, any_id: str, tmp_path: Path, watcher: Watcher
+) -> None:
+    with mixed_up(told("111", status, STRANGER), told("1", "succeed", "mine-1")) as (url, received):
+        jobs = open_gateway(url, tmp_path)
+        assert submitted(jobs, external_task_id="mine-1") == "1"
+        assert waited(jobs, any_id, watcher).url == "http://files.example/mine-1.mp4"
+        assert len(received) == 3
+    assert [row.state for row in jobs.ledger.rows()] == [ACCEPTED]
+    assert jobs.ledger.failures == 0
+    assert any("no usable answer, asking again" in line for line in watcher.lines)
+
+
+def test_another_task_of_our_own_is_not_taken_for_it_even_without_its_external_id(
+    tmp_path: Path, watcher: Watcher
+) -> None:
+    with mixed_up(told("2", "failed"), told("1", "succeed")) as (url, _):
+        jobs = open_gateway(url, tmp_path)
+        assert [submitted(jobs, take) for take in (1, 2)] == ["1", "2"]
+        assert waited(jobs, "1", watcher).url == "http://files.example/1.mp4"
+    assert [row.state for row in jobs.ledger.rows()] == [ACCEPTED, ACCEPTED]
+
+
+def test_a_relay_that_only_speaks_of_another_task_costs_nothing_but_time(tmp_path: Path, watcher: Watcher) -> None:
+    with mixed_up(told("111", "failed", STRANGER)) as (url, received):
+        jobs = open_gateway(url, tmp_path)
+        task_id = submitted(jobs)
+        with pytest.raises(UnavailableError, match="of no use: The gateway answered with another task"):
+            waited(jobs, task_id, watcher, seconds=0.05)
+        assert submitted(jobs) == task_id
+        assert sum(request.startswith(b"POST") for request in received) == 1
+
+
+@pytest.mark.parametrize("own_id", [None, "mine-1"])
+def test_a_relay_may_pass_on_the_id_that_kling_has_for_the_task(
+    own_id: str | None, tmp_path: Path, watcher: Watcher
+) -> None:
+    with mixed_up(told("866889456698785798", "failed", own_id)) as (url, _):
+        jobs = open_gateway(url, tmp_path)
+        task_id = submitted(jobs, external_task_id="mine-1")
+        with pytest.raises(TaskFailed):
+            waited(jobs, task_id, watcher)
+    assert [(row.task_id, row.state) for row in jobs.ledger.rows()] == [("1", FAILED)]
+
+
+@pytest.mark.parametrize("any_id", ["task_7", "866889456698785798", "made-elsewhere"])
+def test_an_id_that_the_ledger_does_not_know_may_be_any_of_the_task(
+    any_id: str, tmp_path: Path, watcher: Watcher
+) -> None:
+    with mixed_up(told("866889456698785798", "succeed", "made-elsewhere")) as (url, received):
+        assert waited(open_gateway(url, tmp_path), any_id, watcher).url
+        assert len(received) == 1
 
 
 # -- what ends it

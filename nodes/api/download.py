@@ -69,9 +69,12 @@ async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) ->
 
 def _fresh_url(jobs: Jobs, task: Task) -> str | None:
     try:
-        return jobs.client.query(task.task_id).url
+        fresh = jobs.client.query(task.task_id)
     except KlingError:
         return None
+    # A relay or a cache may answer with another task, whose video is somebody else's.
+    own_id = task.external_task_id
+    return fresh.url if own_id is None or fresh.external_task_id in (None, own_id) else None
 
 
 def _dead_link(gone: Gone, task: Task) -> UnavailableError:

@@ -53,7 +53,7 @@ async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Tas
     with Display(watcher, state.line, state.done, state.parting()) as display:
         while True:
             try:
-                task = await in_thread(display, pace, _ask, jobs, state.task_id)
+                task = await in_thread(display, pace, _ask, jobs, row, state.task_id)
             except KlingError as error:
                 state.note_trouble(error)
             else:
@@ -70,9 +70,19 @@ async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Tas
             await sleep(min(state.pause(now), last - now), display, pace, aligned=True)
 
 
-def _ask(jobs: Jobs, task_id: str) -> Task:
-    """Ask once and, in the same thread, record a failure: then a node cancelled meanwhile loses nothing."""
+def _ask(jobs: Jobs, row: Row | None, task_id: str) -> Task:
+    """Ask once and, in the same thread, record a failure: then a node cancelled meanwhile loses nothing.
+
+    Args:
+        row: what the ledger has of the task, None for an id that it does not know.
+
+    Raises:
+        UnavailableError: no readable answer, or one about another task; asking again may help.
+        KlingError: of another kind, as ``Client.query``.
+    """
     task = jobs.client.query(task_id)
+    if row and _is_another(jobs, row, task):
+        raise UnavailableError("The gateway answered with another task.")
     if task.status == FAILED:
         try:
             jobs.ledger.fail(jobs.settings.base_url, task_id, task.reason)
@@ -80,6 +90,17 @@ def _ask(jobs: Jobs, task_id: str) -> Task:
             # Why the task failed is what the user has to know; the next look at it tries to record it again.
             _log.error("Kling: %s", error)
     return task
+
+
+def _is_another(jobs: Jobs, row: Row, task: Task) -> bool:
+    """Whether ``task`` is not the one of ``row``: a relay or a cache may mix up its answers.
+
+    Another task_id alone proves nothing, because relays that have ids of their own may pass on Kling's.
+    """
+    if task.external_task_id not in (None, row.external_task_id):
+        return True
+    owner = None if task.task_id == row.task_id else jobs.ledger.find(row.base_url, task.task_id)
+    return owner is not None and owner.external_task_id != row.external_task_id
 
 
 def poll_pause(waited: float, pace: Pace) -> float:
