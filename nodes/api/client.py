@@ -23,6 +23,7 @@ from . import answer
 from .answer import Task, Unreadable
 from .attempt import Attempt, Outcome, Reply, classify
 from .errors import KlingError, UnavailableError
+from .quiet import quiet
 from .settings import ENDPOINT, Settings, is_loopback
 
 VERSION = "0.1.0"
@@ -135,6 +136,7 @@ class Client:
             raise self._redact(answer.as_unreadable(answer.message_in(body), reply.status))
         return replace(task, reason=self._clean(task.reason))
 
+    @quiet()
     def _call(self, method: str, url: str, timeout: float, body: _Body | None = None) -> Reply:
         """One exchange, read to its end.
 

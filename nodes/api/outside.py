@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 
 from .client import CONNECT_TIMEOUT, VERSION
 from .errors import SetupError, UnavailableError
+from .quiet import quiet
 from .settings import is_loopback
 
 _HOPS = 6
@@ -46,6 +47,7 @@ def opened(url: str, gateway: str, headers: Mapping[str, str], silence: float) -
         if not trusts and (is_loopback(host) or _is_inside(host)):
             raise _refused("inside the network of this computer")
         with (
+            quiet(),
             _session(host, trusts) as session,
             session.get(
                 url,
