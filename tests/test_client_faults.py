@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from wire import ACCEPTED, BODY, KEY, client, free_port, http, sends, sends_and_closes, wire
+from wire import ACCEPTED, BODY, KEY, certified, client, free_port, http, needs_openssl, sends, sends_and_closes, wire
 
 from nodes.api.attempt import Outcome
 from nodes.api.client import Client
@@ -42,12 +39,9 @@ def test_a_failed_tls_handshake_means_that_nothing_was_sent(answer: bytes):
     assert attempt.reason == "the secure connection failed (TLS certificate or proxy)"
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+@needs_openssl
 def test_an_unknown_certificate_means_that_nothing_was_sent(tmp_path: Path):
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
-    subprocess.run([*made, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context, _ = certified(tmp_path)
     with wire(sends(http(ACCEPTED)), context=context) as (url, received):
         attempt = client(url).create(BODY)
     assert attempt.outcome is Outcome.NOT_SENT

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from nodes.api.client import Client
@@ -114,6 +117,33 @@ def sends_and_closes(data: bytes) -> Callable[[socket.socket], None]:
         talk.shutdown(socket.SHUT_RDWR)
 
     return answer
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+
+_CERTIFICATE = """
+[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+CN = 127.0.0.1
+[extensions]
+subjectAltName = IP:127.0.0.1
+basicConstraints = critical, CA:true
+keyUsage = critical, digitalSignature, keyCertSign
+subjectKeyIdentifier = hash
+"""
+
+
+def certified(directory: Path) -> tuple[ssl.SSLContext, Path]:
+    """What a server on this computer needs for TLS, and the certificate that a client has to trust for it."""
+    (directory / "certificate.cnf").write_text(_CERTIFICATE, encoding="utf-8")
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-config", "certificate.cnf"]
+    subprocess.run([*made, "-keyout", "key.pem", "-out", "cert.pem"], cwd=directory, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    return context, directory / "cert.pem"
 
 
 def free_port() -> int:

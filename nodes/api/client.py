@@ -151,6 +151,8 @@ class Client:
         # Not prepared by the session, which would take the password of ``.netrc`` for the key, and send cookies.
         request = requests.Request(method, url, headers, data=body).prepare()
         environment = session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+        if is_loopback(urlsplit(url).hostname or ""):
+            environment["proxies"] = {}  # one from the environment has no way to a server on this computer
         with session.send(
             request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
         ) as response:
@@ -177,8 +179,6 @@ class Client:
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.headers.update({"Accept": "application/json", "User-Agent": f"ComfyUI-Kling/{VERSION}"})
-        # A proxy from the environment has no way to a server on this computer.
-        session.trust_env = not is_loopback(urlsplit(self._url).hostname or "")
         return session
 
     def _redact(self, error: KlingError) -> KlingError:

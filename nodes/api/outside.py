@@ -48,7 +48,7 @@ def opened(url: str, gateway: str, headers: Mapping[str, str], silence: float) -
             raise _refused("inside the network of this computer")
         with (
             quiet(),
-            _session(host, trusts) as session,
+            _session(trusts) as session,
             session.get(
                 url,
                 headers=headers,
@@ -107,15 +107,20 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Never one: even where it does not follow, requests would read a stranger's Location, and break on some."""
 
+    def merge_environment_settings(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Heed the environment, but for a proxy that has no way to a server on this computer."""
+        settings = super().merge_environment_settings(url, *args, **kwargs)
+        if is_loopback(urlsplit(url).hostname or ""):
+            settings["proxies"] = {}
+        return settings
 
-def _session(host: str, trusts: bool) -> requests.Session:
+
+def _session(trusts: bool) -> requests.Session:
     session = _Session()
     if not trusts:
         session.mount("https://", _PublicOnly())
         session.mount("http://", _PublicOnly())
     session.headers.update({"Accept": "video/*, */*;q=0.5", "User-Agent": f"ComfyUI-Kling/{VERSION}"})
-    # A proxy from the environment has no way to a server on this computer.
-    session.trust_env = not is_loopback(host)
     return session
 
 

@@ -190,7 +190,8 @@ class Transfer:
                     return False
                 self._finish(response.headers.get("Content-Type", ""))
                 return True
-        except requests.RequestException as error:
+        except OSError as error:
+            # Every exception of requests is one; a bare one says, with its path, that the CA bundle is not there.
             raise Broken(_reason(error)) from None
         except KlingError:
             # None of these gets better by going on with what there is. A full disk gets it back.
@@ -325,6 +326,6 @@ def _reason(error: Exception) -> str:
     """What broke, without the address that the library's texts hold."""
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return "the server does not answer"
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.SSLError) or "CA certificate" in str(error):
         return "the secure connection failed (TLS certificate or proxy)"
     return "the connection broke"
