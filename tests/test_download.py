@@ -455,6 +455,39 @@ def test_a_link_that_has_run_out_is_replaced_by_a_fresh_one(
     ]
 
 
+def test_links_may_run_out_as_long_as_each_brings_something(quick: Sandbox, jobs: Jobs, temp: Path) -> None:
+    task = big(quick, jobs)
+    before = len(asked(quick))
+    quick.misbehave("download", *["drop:90000", "status:403"] * 3)
+    assert fetched(jobs, task, temp).read_bytes() == whole(quick, task)
+    assert len(asked(quick)) == before + 3
+    assert ranges(quick)[0] == ""
+    assert all(text.startswith("bytes=") for text in ranges(quick)[1:])
+
+
+@pytest.mark.parametrize("fault", ["status:403", "drop:0"])
+def test_a_fresh_link_that_brings_nothing_more_is_the_last(fault: str, quick: Sandbox, jobs: Jobs, temp: Path) -> None:
+    task = big(quick, jobs)
+    before = len(asked(quick))
+    quick.misbehave("download", "drop:90000", "status:403", fault, "status:403")
+    with pytest.raises(UnavailableError, match="nor does a fresh one"):
+        fetched(jobs, task, temp)
+    assert len(asked(quick)) == before + 1
+
+
+def test_links_that_begin_anew_and_run_out_at_the_same_place_are_not_asked_for_without_end(
+    jobs: Jobs, temp: Path
+) -> None:
+    cut_off, gone = says(FILM[:CUT], length=SIZE), says(b"", status="403 Forbidden")
+    with scripted() as relay:
+        link = f'{{"code": 0, "data": {{"task_id": "1", "task_status": "succeed", "url": "{relay.url}/clip"}}}}'
+        relay.answers = [cut_off, gone, says(link.encode()), cut_off, gone]
+        asks = open_gateway(relay.url, temp.parent / "relay")
+        with pytest.raises(UnavailableError, match="link to the video does not work"):
+            fetched(asks, Task("1", url=f"{relay.url}/clip"), temp)
+        assert relay.answers == []
+
+
 @pytest.mark.parametrize("answer", ["the same link", "no answer", "no link"])
 def test_a_link_that_stays_dead_is_an_error_that_speaks_of_thirty_days(
     answer: str, quick: Sandbox, jobs: Jobs, temp: Path

@@ -32,7 +32,7 @@ async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) ->
     url = task.url or ""
     pace = jobs.pace
     transfer = Transfer(jobs.settings, task.task_id, directory, pace)
-    fruitless, best, refreshed = 0, 0, False
+    fruitless, best, refreshed_at = 0, 0, -1
     parting = "stopped. Run again to go on with the download, for free"
     try:
         with Display(watcher, transfer.line, transfer.done, parting) as display:
@@ -40,13 +40,15 @@ async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) ->
                 try:
                     path = await in_thread(display, pace, transfer.run, url)
                 except Gone as gone:
-                    # Links run out, often sooner than the results do: the gateway may have a fresh one.
-                    fresh = None if refreshed else await in_thread(display, pace, _fresh_url, jobs, task)
+                    # Links run out, often sooner than the results do: the gateway may have a fresh one. So may that
+                    # one, but whatever has brought something was worth asking for.
+                    is_dead = transfer.received <= refreshed_at
+                    fresh = None if is_dead else await in_thread(display, pace, _fresh_url, jobs, task)
                     if fresh is None:
                         raise _dead_link(gone, task) from None
                     if fresh == url:
                         await sleep(pace.download_pause, display, pace)
-                    url, refreshed = fresh, True
+                    url, refreshed_at = fresh, transfer.received
                 except Broken as broken:
                     fruitless = 0 if transfer.received > best else fruitless + 1
                     best = max(best, transfer.received)
