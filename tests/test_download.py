@@ -523,7 +523,13 @@ def test_redirects_without_end_are_an_error(quick: Sandbox, jobs: Jobs, temp: Pa
     assert len(files(quick)) < 10
 
 
-@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "javascript:1", "http://[::1"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("ftp://127.0.0.1/x", "file:///etc/passwd", "javascript:1", "http://[::1"),
+        *("http://video..example/x", f"https://{'video' * 14}.example/x"),
+    ],
+)
 def test_other_kinds_of_address_are_refused(target: str, quick: Sandbox, jobs: Jobs, temp: Path) -> None:
     task = finished(jobs)
     with pytest.raises(SetupError, match="leads to no"):
@@ -532,6 +538,7 @@ def test_other_kinds_of_address_are_refused(target: str, quick: Sandbox, jobs: J
     with pytest.raises(SetupError, match="leads to no") as caught:
         fetched(jobs, task, temp)
     assert "Nothing is lost or paid again" in str(caught.value)
+    assert "video.." not in str(caught.value) and "videovideo" not in str(caught.value)
     assert len(files(quick)) == 1
 
 

@@ -70,6 +70,8 @@ def _host(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        if host and host.isascii():
+            host.encode("idna")  # as urllib3 will, whose error is none of requests and holds the host
     except ValueError:
         raise _refused("no address that can be read") from None
     if parts.scheme.lower() not in ("http", "https") or not host:
