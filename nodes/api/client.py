@@ -50,10 +50,17 @@ _KEY_LIKE = r"\bsk-[\w*.-]{4,}"
 
 
 class Session(requests.Session):
-    """Ignores redirects. Even one that it does not follow, requests would read to its end, Location and all."""
+    """Ignores redirects, and proxies on the way to this computer."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Never one."""
+        """Never one: even where it does not follow, requests would read a stranger's Location, and break on some."""
+
+    def merge_environment_settings(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Heed the environment, but for a proxy that has no way to a server on this computer."""
+        settings = super().merge_environment_settings(url, *args, **kwargs)
+        if is_loopback(urlsplit(url).hostname or ""):
+            settings["proxies"] = {}
+        return settings
 
 
 class _Body(io.BytesIO):
@@ -151,8 +158,6 @@ class Client:
         # Not prepared by the session, which would take the password of ``.netrc`` for the key, and send cookies.
         request = requests.Request(method, url, headers, data=body).prepare()
         environment = session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
-        if is_loopback(urlsplit(url).hostname or ""):
-            environment["proxies"] = {}  # one from the environment has no way to a server on this computer
         with session.send(
             request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
         ) as response:
@@ -237,7 +242,7 @@ def _reason(error: Exception) -> str:
         return f"no connection within {CONNECT_TIMEOUT:g} s"
     if isinstance(error, requests.ReadTimeout):
         return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.SSLError) or "CA certificate" in str(error):
         return "the secure connection failed (TLS certificate or proxy)"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy did not let the request through"

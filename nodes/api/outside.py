@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from .client import CONNECT_TIMEOUT, VERSION
+from .client import CONNECT_TIMEOUT, VERSION, Session
 from .errors import SetupError, UnavailableError
 from .quiet import quiet
 from .settings import is_loopback
@@ -105,20 +105,8 @@ def _is_inside(address: str) -> bool:
     return not ip.is_global and not any(ip in tunnel for tunnel in _TUNNELS if tunnel.version == ip.version)
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Never one: even where it does not follow, requests would read a stranger's Location, and break on some."""
-
-    def merge_environment_settings(self, url: Any, *args: Any, **kwargs: Any) -> Any:
-        """Heed the environment, but for a proxy that has no way to a server on this computer."""
-        settings = super().merge_environment_settings(url, *args, **kwargs)
-        if is_loopback(urlsplit(url).hostname or ""):
-            settings["proxies"] = {}
-        return settings
-
-
 def _session(trusts: bool) -> requests.Session:
-    session = _Session()
+    session = Session()
     if not trusts:
         session.mount("https://", _PublicOnly())
         session.mount("http://", _PublicOnly())

@@ -107,8 +107,10 @@ class Sender:
             task = self._client.query(str(row.task_id))
         except TaskNotFound:
             return False
+        if task.external_task_id not in (None, row.external_task_id):
+            raise UnavailableError("The gateway answered with another task.")
         if task.status == TASK_FAILED:
-            self._ledger.fail(row.base_url, task.task_id, task.reason)
+            self._ledger.fail(row.base_url, str(row.task_id), task.reason)
         return task.status != TASK_FAILED
 
     def _plan(self, request: Text2VideoRequest, take: int, gone: Row | None = None) -> Step:
