@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fault_tools import age
 from watching import QUICK, Cancelled, Clock, Watcher, asked, close_all, open_gateway, submitted
 from wire import http, sends_and_closes, wire
 
@@ -272,6 +273,17 @@ def test_a_relay_that_only_speaks_of_another_task_costs_nothing_but_time(tmp_pat
         assert sum(request.startswith(b"POST") for request in received) == 1
 
 
+def test_nor_does_it_when_the_task_is_so_old_that_it_might_be_made_anew(tmp_path: Path) -> None:
+    with mixed_up(told("111", "failed", STRANGER)) as (url, received):
+        jobs = open_gateway(url, tmp_path)
+        submitted(jobs)
+        age(tmp_path / "state", 31 * 86_400)
+        with pytest.raises(UnavailableError, match="answered with another task"):
+            submitted(jobs)
+        assert [row.state for row in jobs.ledger.rows()] == [ACCEPTED]
+        assert sum(request.startswith(b"POST") for request in received) == 1
+
+
 @pytest.mark.parametrize("own_id", [None, "mine-1"])
 def test_a_relay_may_pass_on_the_id_that_kling_has_for_the_task(
     own_id: str | None, tmp_path: Path, watcher: Watcher
@@ -512,8 +524,8 @@ def test_a_wrong_clock_of_the_gateway_is_not_believed(hours: int, slow: Sandbox,
 def test_the_bar_moves_and_leaves_room_for_the_download(slow: Sandbox, clock: Clock, tmp_path: Path) -> None:
     jobs = open_gateway(slow, tmp_path)
     ends = []
-    for take, age in enumerate((10, 300, 29 * 86_400), 1):
-        clock.now = 1000 - age
+    for take, seconds in enumerate((10, 300, 29 * 86_400), 1):
+        clock.now = 1000 - seconds
         task_id = submitted(jobs, take)
         ends.append(watched(jobs, task_id, tmp_path, "submitted").bar[-1])
     assert 0 < ends[0] < 0.1 < 0.6 < ends[1] < ends[2] <= 0.9
