@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
@@ -133,10 +134,8 @@ class ConsoleHost:
 
     def state_dir(self) -> Path:
         """That of the ComfyUI that the pack lies in, used there or not: two records would mean paying twice."""
-        custom_nodes = Path(__file__).resolve().parents[2]
-        comfyui = custom_nodes.parent
-        inside = custom_nodes.name == "custom_nodes" and (comfyui / "main.py").is_file()
-        return comfyui / "user" / "__kling" if inside else Path.home() / ".kling"
+        comfyui = _comfyui_around()
+        return comfyui / "user" / "__kling" if comfyui else Path.home() / ".kling"
 
     def temp_dir(self) -> Path:
         """A directory of this user alone, also where all users share the system's."""
@@ -158,6 +157,14 @@ class ConsoleHost:
 
     def video(self, path: Path) -> Any:
         return path
+
+
+@cache
+def _comfyui_around() -> Path | None:
+    """The folder of the ComfyUI in whose custom_nodes the pack lies, if it does."""
+    custom_nodes = Path(__file__).resolve().parents[2]
+    comfyui = custom_nodes.parent
+    return comfyui if custom_nodes.name == "custom_nodes" and (comfyui / "main.py").is_file() else None
 
 
 _placed: ContextVar[Host | None] = ContextVar("kling_host", default=None)
