@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,24 @@ def test_a_proxy_is_not_asked_for_a_gateway_on_this_computer(
         with pytest.raises(KlingError):
             client(sandbox.base_url.replace("127.0.0.1", "127.1")).query("1")
         assert len(proxy.received) == 1
+
+
+@pytest.mark.parametrize("call", ["create", "query"])
+def test_another_proxy_is_noticed_once_the_old_one_has_failed(call: str, monkeypatch: pytest.MonkeyPatch):
+    ours = client("http://gateway.example/kling")
+
+    def ask(proxy: str) -> None:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with suppress(KlingError):
+            ours.create(BODY) if call == "create" else ours.query("1")
+
+    with Sandbox() as old, Sandbox() as new:
+        ask(old.origin)
+        assert old.received
+        old.stop()
+        for _ in range(2):
+            ask(new.origin)
+        assert new.received
 
 
 def test_a_cookie_is_not_kept():

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import default_headers
 
 from . import answer
 from .answer import Task, Unreadable
@@ -108,7 +110,9 @@ class Client:
         """POST ``body`` once and say what came of it. Never raises for what the network or the gateway does."""
         sending = _Body(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
         try:
-            reply = self._call("POST", self._url, self._create_timeout, sending)
+            request = self._post.copy()
+            request.prepare_body(sending, None)
+            reply = self._call(request, self._create_timeout)
         except (OSError, ValueError, Unreadable) as error:
             # Every exception of requests is an OSError; those of urllib3 that it lets through are ValueErrors.
             outcome = Outcome.LOST if sending.begun else Outcome.NOT_SENT
@@ -127,7 +131,8 @@ class Client:
             KlingError: of another kind, as the gateway's answer has it; asking again will not help.
         """
         try:
-            reply = self._call("GET", f"{self._url}/{quote(task_id, safe='', errors='replace')}", QUERY_TIMEOUT)
+            request = self._prepared("GET", f"{self._url}/{quote(task_id, safe='', errors='replace')}")
+            reply = self._call(request, QUERY_TIMEOUT)
         except (OSError, ValueError, Unreadable) as broken:
             raise UnavailableError(f"The gateway could not be asked: {_reason(broken)}.") from None
         try:
@@ -143,26 +148,40 @@ class Client:
             raise self._redact(answer.as_unreadable(answer.message_in(body), reply.status))
         return replace(task, reason=self._clean(task.reason))
 
+    @cached_property
+    def _post(self) -> requests.PreparedRequest:
+        """All POSTs but for their bodies."""
+        return self._prepared("POST", self._url, {"Content-Type": "application/json"})
+
+    def _prepared(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> requests.PreparedRequest:
+        """A request without a body, with the key.
+
+        Not prepared by a session, which would take the password of ``.netrc`` for the key, and send cookies.
+        """
+        own = {
+            "Accept": "application/json",
+            "User-Agent": f"ComfyUI-Kling/{VERSION}",
+            "Authorization": f"Bearer {self._key.get_secret_value()}",
+        }
+        return requests.Request(method, url, {**default_headers(), **own, **(headers or {})}).prepare()
+
     @quiet()
-    def _call(self, method: str, url: str, timeout: float, body: _Body | None = None) -> Reply:
+    def _call(self, request: requests.PreparedRequest, timeout: float) -> Reply:
         """One exchange, read to its end.
 
         Raises:
             requests.RequestException: the exchange broke.
             Unreadable: the answer is cut off, too long or too slow.
         """
+        method = str(request.method)
         session = self._open_session(method)
-        headers = {**session.headers, "Authorization": f"Bearer {self._key.get_secret_value()}"}
-        if body:
-            headers["Content-Type"] = "application/json"
-        # Not prepared by the session, which would take the password of ``.netrc`` for the key, and send cookies.
-        request = requests.Request(method, url, headers, data=body).prepare()
-        environment = session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
-        with session.send(
-            request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
-        ) as response:
-            content = self._without_key(_read(response, timeout))
-            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
+        try:
+            with session.send(request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False) as response:
+                content = self._without_key(_read(response, timeout))
+                return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
+        except BaseException:
+            self._drop_session(method, session)
+            raise
 
     def _open_session(self, method: str) -> Session:
         """A session whose connections have not been idle for long.
@@ -178,12 +197,21 @@ class Client:
             self._sessions[method] = session, since if method == "POST" else now
             return session
 
+    def _drop_session(self, method: str, broken: Session) -> None:
+        """Begin the next call anew: the network or its proxy may be another one since this session began."""
+        with self._lock:
+            if self._sessions.get(method, (None, 0.0))[0] is broken:
+                del self._sessions[method]
+
     def _new_session(self) -> Session:
         session = Session()
         adapter = HTTPAdapter(pool_maxsize=self._connections, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
-        session.headers.update({"Accept": "application/json", "User-Agent": f"ComfyUI-Kling/{VERSION}"})
+        # Once, not for each call: looking through the whole environment took a tenth of a submission's processor time.
+        environment = session.merge_environment_settings(self._url, {}, stream=True, verify=None, cert=None)
+        session.proxies, session.verify, session.cert = (environment[name] for name in ("proxies", "verify", "cert"))
+        session.stream, session.trust_env = True, False
         return session
 
     def _redact(self, error: KlingError) -> KlingError:
