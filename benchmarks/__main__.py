@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 
 from . import comfyui, cost, download, growth, loading, many, picture, waiting
 from .figures import Figure, machine, table, write_json
@@ -40,7 +41,9 @@ def main() -> None:
             print(f"wrote {picture.draw(many.curve(1 if options.quick else 3), many.LATENCY)}")
             continue
         measure, repetitions = MEASURES[name]
-        figures += measure(min(3, repetitions) if options.quick else repetitions)
+        # In a process of its own, so that none meets the threads and the memory that another one has left.
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            figures += process.apply(measure, (min(3, repetitions) if options.quick else repetitions,))
     print(f"\n{table(figures)}\n\nall repetitions: {write_json(figures, before)}")
 
 
