@@ -80,4 +80,6 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     warnings.simplefilter("always")
     asyncio.run(main(sys.argv[1:]))
+    # Kept connections end with the process, and Python names their addresses where urllib3 1.26 has not closed them.
+    warnings.simplefilter("ignore", ResourceWarning)
     print("--- end")
