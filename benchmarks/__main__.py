@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 from . import comfyui, cost, download, growth, loading, many, picture, waiting
 from .figures import Figure, machine, table, write_json
@@ -11,7 +12,7 @@ from .figures import Figure, machine, table, write_json
 MEASURES = {
     "many": (many.measure, 7),
     "comfyui": (comfyui.measure, 7),
-    "cost": (cost.measure, 61),
+    "cost": (cost.measure, 25),
     "loading": (loading.measure, 21),
     "waiting": (waiting.measure, 1),
     "growth": (growth.measure, 61),
@@ -42,8 +43,8 @@ def main() -> None:
             continue
         measure, repetitions = MEASURES[name]
         # In a process of its own, so that none meets the threads and the memory that another one has left.
-        with multiprocessing.get_context("spawn").Pool(1) as process:
-            figures += process.apply(measure, (min(3, repetitions) if options.quick else repetitions,))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            figures += process.submit(measure, min(3, repetitions) if options.quick else repetitions).result()
     print(f"\n{table(figures)}\n\nall repetitions: {write_json(figures, before)}")
 
 

@@ -74,15 +74,31 @@ load()
 seconds = time.process_time() - start
 watching = False
 after = resident()
-traced = None
-if "--trace" in sys.argv:
-    traced = tracemalloc.get_traced_memory()[0]
+traced = tracemalloc.get_traced_memory()[0] if "--trace" in sys.argv else None
 start = time.process_time()
 for module in ("jobs", "wait", "download"):
     importlib.import_module(f"{name}.nodes.api.{module}")
 with_page = time.process_time() - start
+later = resident()
+traced_later = tracemalloc.get_traced_memory()[0] if "--trace" in sys.argv else None
 import json  # noqa: E402
 
-grown = None if space is None or after is None else after - space
-found = {"seconds": seconds, "others": others, "with_page": with_page}
-print(json.dumps({**found, "resident": grown, "traced": traced, "events": events}))
+
+def grown(earlier: int | None, since: int | None) -> int | None:
+    return None if earlier is None or since is None else since - earlier
+
+
+print(
+    json.dumps(
+        {
+            "seconds": seconds,
+            "others": others,
+            "with_page": with_page,
+            "resident": grown(space, after),
+            "resident_with_page": grown(after, later),
+            "traced": traced,
+            "traced_with_page": grown(traced, traced_later),
+            "events": events,
+        }
+    )
+)
