@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 
 from . import comfyui, cost, download, growth, loading, many, picture, waiting
-from .figures import Figure, machine, table, write_json
+from .figures import Figure, apart, machine, table, write_json
 
 MEASURES = {
     "many": (many.measure, 7),
@@ -42,9 +40,7 @@ def main() -> None:
             print(f"wrote {picture.draw(many.curve(1 if options.quick else 3), many.LATENCY)}")
             continue
         measure, repetitions = MEASURES[name]
-        # In a process of its own, so that none meets the threads and the memory that another one has left.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            figures += process.submit(measure, min(3, repetitions) if options.quick else repetitions).result()
+        figures += apart(measure, min(3, repetitions) if options.quick else repetitions)
     print(f"\n{table(figures)}\n\nall repetitions: {write_json(figures, before)}")
 
 

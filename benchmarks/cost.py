@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +13,10 @@ from nodes.api.waiting import WORKERS, in_thread
 from nodes.text2video import KlingText2Video
 
 from . import bare, gateway, graphs
-from .figures import Figure, compared, side_by_side
+from .figures import Figure, apart, compared, side_by_side
 
 BLOCK = 25
 """Submissions in one sample: the clock of processor time is too coarse for one."""
-
 
 PROCESSES = 7
 """One process may keep a ratio that is a tenth off for as long as it lives: its threads have settled on other cores."""
@@ -26,12 +24,8 @@ PROCESSES = 7
 
 def measure(repetitions: int) -> list[Figure]:
     """One after another against a gateway that answers at once, in blocks of ours and of theirs."""
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as process:
-        rounds = process.map(_measure_once, [repetitions] * PROCESSES, chunksize=1)
-    alone, among_threads = (
-        {side: [block for taken in rounds for block in taken[row][side]] for side in ("ours", "plain")}
-        for row in range(2)
-    )
+    rounds = (apart(_measure_once, repetitions) for _ in range(PROCESSES))
+    alone, among_threads = zip(*rounds, strict=True)
     name = "processor time of one submission"
     return [_figure(name, alone, 1.5), _figure(f"(info) the same after {WORKERS} at once", among_threads)]
 
@@ -58,9 +52,9 @@ def _measure_once(repetitions: int) -> tuple[dict[str, list[float]], dict[str, l
         ours()  # opens the ledger and the connection
         plain()
         calls = {"ours": ours, "plain": plain}
-        alone = side_by_side(repetitions, calls, time.process_time)
+        alone = side_by_side(repetitions, calls, time.process_time, block=BLOCK)
         loop.run_until_complete(_fill_the_pool())
-        among_threads = side_by_side(repetitions, calls, time.process_time)
+        among_threads = side_by_side(repetitions, calls, time.process_time, block=BLOCK)
         loop.close()
     return alone, among_threads
 
@@ -71,6 +65,6 @@ async def _fill_the_pool() -> None:
     await asyncio.gather(*(in_thread(here, pace, time.sleep, 0.3) for _ in range(WORKERS)))
 
 
-def _figure(name: str, taken: Mapping[str, Sequence[float]], limit: float | None = None) -> Figure:
-    ours, plain = ([block / BLOCK for block in taken[side]] for side in ("ours", "plain"))
+def _figure(name: str, rounds: Sequence[Mapping[str, Sequence[float]]], limit: float | None = None) -> Figure:
+    ours, plain = ([each for taken in rounds for each in taken[side]] for side in ("ours", "plain"))
     return compared(name, ours, plain, unit="ms", of="requests.post and 2 commits", limit=limit)

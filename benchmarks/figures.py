@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 RESULTS = Path(__file__).with_name("results")
 
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,26 @@ def with_unit(seconds: float, unit: str) -> str:
     return f"{seconds * 1000:.2f} ms" if unit == "ms" else f"{seconds:.3f} s"
 
 
-def side_by_side(repetitions: int, calls: Mapping[str, Callable[[], object]], clock: Clock) -> dict[str, list[float]]:
-    """Time each call ``repetitions`` times, in turns and in changing order, so that all meet the same weather."""
+def apart(function: Callable[[int], T], repetitions: int) -> T:
+    """Call ``function`` in a new process, so that it meets no threads and no memory that another measure has left."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, repetitions).result()
+
+
+def side_by_side(
+    repetitions: int, calls: Mapping[str, Callable[[], object]], clock: Clock, *, block: int = 1
+) -> dict[str, list[float]]:
+    """Time each call ``repetitions`` times, in turns and in changing order, so that all meet the same weather.
+
+    Args:
+        block: how often a call does what is measured; the times are for doing it once.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for repetition in range(repetitions):
         for name in list(calls) if repetition % 2 else reversed(list(calls)):
             start = clock()
             calls[name]()
-            taken[name].append(clock() - start)
+            taken[name].append((clock() - start) / block)
     return taken
 
 

@@ -37,11 +37,10 @@ def measure(repetitions: int) -> list[Figure]:
         _fill(old)
         submit(young)
         calls = {"young": lambda: submit(young), "old": lambda: submit(old)}
-        cpu = side_by_side(repetitions, calls, time.process_time)
-        wall = side_by_side(repetitions, calls, time.perf_counter)
+        cpu = side_by_side(repetitions, calls, time.process_time, block=BLOCK)
+        wall = side_by_side(repetitions, calls, time.perf_counter, block=BLOCK)
         loop.close()
     of = "empty ledger"
-    cpu, wall = ({name: [t / BLOCK for t in blocks] for name, blocks in taken.items()} for taken in (cpu, wall))
     name = f"a submission with {ROWS:,} rows in the ledger"
     return [
         compared(f"{name}, processor time", cpu["old"], cpu["young"], unit="ms", of=of, limit=1.1, strict=True),

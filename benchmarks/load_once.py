@@ -36,8 +36,10 @@ def watch(event: str, values: tuple[object, ...]) -> None:
         events.append(f"{event} {values[0]}")
 
 
-def resident() -> int | None:
-    """Bytes of this process in memory; None where the system does not tell."""
+def memory() -> int | None:
+    """Bytes of this process in memory, by Python's own count if that is on; None where the system does not tell."""
+    if "--trace" in sys.argv:
+        return tracemalloc.get_traced_memory()[0]
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -67,20 +69,18 @@ if "--trace" in sys.argv:
     tracemalloc.start()
 if "--watch" in sys.argv:
     sys.addaudithook(watch)
-space = resident()
+at_first = memory()
 watching = "--watch" in sys.argv
 start = time.process_time()
 load()
 seconds = time.process_time() - start
 watching = False
-after = resident()
-traced = tracemalloc.get_traced_memory()[0] if "--trace" in sys.argv else None
+after = memory()
 start = time.process_time()
 for module in ("jobs", "wait", "download"):
     importlib.import_module(f"{name}.nodes.api.{module}")
 with_page = time.process_time() - start
-later = resident()
-traced_later = tracemalloc.get_traced_memory()[0] if "--trace" in sys.argv else None
+at_last = memory()
 import json  # noqa: E402
 
 
@@ -94,10 +94,8 @@ print(
             "seconds": seconds,
             "others": others,
             "with_page": with_page,
-            "resident": grown(space, after),
-            "resident_with_page": grown(after, later),
-            "traced": traced,
-            "traced_with_page": grown(traced, traced_later),
+            "memory": grown(at_first, after),
+            "memory_with_page": grown(after, at_last),
             "events": events,
         }
     )

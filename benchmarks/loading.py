@@ -38,7 +38,9 @@ def measure(repetitions: int) -> list[Figure]:
         _time("(info) the same where asyncio and sqlite3 are loaded, as in ComfyUI", inside, target=False),
         _time("(info) loaded with the page, as in ComfyUI", inside, "with_page", target=False),
         _memory("memory of the pack", samples, traced),
-        _memory("(info) memory loaded with the page, as in ComfyUI", inside, traced_inside, "_with_page", target=False),
+        _memory(
+            "(info) memory loaded with the page, as in ComfyUI", inside, traced_inside, "memory_with_page", target=False
+        ),
         Figure(
             "files, connections, processes touched while loading",
             str(len(events)),
@@ -65,16 +67,15 @@ def _time(name: str, samples: list[dict[str, Any]], of: str = "seconds", *, targ
 
 
 def _memory(
-    name: str, samples: list[dict[str, Any]], traced: dict[str, Any], of: str = "", *, target: bool = True
+    name: str, samples: list[dict[str, Any]], traced: dict[str, Any], of: str = "memory", *, target: bool = True
 ) -> Figure:
     """Resident memory where the system tells it, else Python's own count, which leaves out C libraries."""
-    resident = [sample["resident" + of] for sample in samples if sample["resident" + of] is not None]
-    counted = traced["traced" + of]
-    grown = statistics.median(resident) if resident else counted
+    resident = [sample[of] for sample in samples if sample[of] is not None]
+    grown = statistics.median(resident) if resident else traced[of]
     return Figure(
         f"{name} ({'resident' if resident else 'tracemalloc'})",
         f"{grown / 1e6:.2f} MB",
         target=f"<= {MEGABYTES:g} MB" if target else "",
         met=grown / 1e6 <= MEGABYTES if target else None,
-        samples={"resident": resident, "traced": [counted]},
+        samples={"resident": resident, "traced": [traced[of]]},
     )
