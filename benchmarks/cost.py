@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from nodes import host
-from nodes.api.attempt import Pace
-from nodes.api.waiting import WORKERS, in_thread
+from nodes.api.gateway.outcome import Pace
+from nodes.api.running.threads import WORKERS, in_thread
 from nodes.text2video import KlingText2Video
 
 from . import bare, gateway, graphs

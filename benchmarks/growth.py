@@ -11,7 +11,8 @@ import uuid
 from pathlib import Path
 
 from nodes import host
-from nodes.api import jobs, settings
+from nodes.api import settings
+from nodes.api.submit import loop as jobs
 from nodes.text2video import KlingText2Video
 
 from . import gateway, graphs

@@ -9,7 +9,7 @@ import threading
 import time
 
 from nodes import host
-from nodes.api.waiting import WORKERS
+from nodes.api.running.threads import WORKERS
 from nodes.text2video import KlingText2Video
 from nodes.video import KlingVideo
 

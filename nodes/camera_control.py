@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspect import cleandoc
 from typing import Any
 
-from .api.request import CameraConfig, CameraControl
+from .api.request.body import CameraConfig, CameraControl
 from .widgets import widget
 
 CAMERA_CONTROL = "KLING_CAMERA_CONTROL"

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
-from .api.waiting import Watcher
+from .api.running.threads import Watcher
 
 _NUMBER = re.compile(r"\d+")
 

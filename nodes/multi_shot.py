@@ -6,7 +6,7 @@ import re
 from inspect import cleandoc
 from typing import Any
 
-from .api.request import SHOTS_MAX, MultiShot
+from .api.request.body import SHOTS_MAX, MultiShot
 from .shot import SHOT
 
 MULTI_SHOT = "KLING_MULTI_SHOT"

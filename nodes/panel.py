@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 
 from . import host
 from .api import settings
-from .api.capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS
 from .api.errors import BalanceError, BusyError, KlingError, SetupError, TaskNotFound
-from .api.request import SHOT_PROMPT_MAX, SHOTS_MAX
+from .api.request.body import SHOT_PROMPT_MAX, SHOTS_MAX
+from .api.request.capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS
 
 BODY_MAX = 4096
 """The most bytes that a request may bring; a key has about fifty."""
@@ -130,7 +130,7 @@ def try_key(directory: Path) -> dict[str, Any]:
         ``ok``; ``kind`` (``accepted``, ``refused``, ``balance``, ``busy`` or ``unavailable``), by which the panel
         chooses its words; ``message``, what was found, without the gateway's host.
     """
-    from .api.client import Client  # here, as in KlingText2Video
+    from .api.gateway.client import Client  # here, as in KlingText2Video
 
     try:
         Client(settings.load(directory)).query(f"key-check-{uuid.uuid4().hex}")

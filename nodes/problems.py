@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pydantic import ValidationError
 
 from .api.errors import GraphError
-from .api.wording import reworded
+from .api.request.wording import reworded
 
 Location = tuple[int | str, ...]
 

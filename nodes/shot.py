@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .api.request import Shot
-from .api.wording import is_blank
+from .api.request.body import Shot
+from .api.request.wording import is_blank
 from .problems import listed
 from .widgets import widget
 

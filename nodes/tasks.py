@@ -8,8 +8,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from . import host
-from .api import jobs, settings
-from .api.ledger import SENDING, UNKNOWN, Ledger, Row
+from .api import settings
+from .api.ledger.record import SENDING, UNKNOWN, Ledger, Row
+from .api.submit import loop as jobs
 from .console import DONE, FAILED, json_text, say
 from .workflow.prompt import WorkflowError, shown
 

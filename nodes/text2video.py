@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
 from . import host as hosts
 from .api import settings
-from .api.capabilities import DURATIONS, MODELS
-from .api.request import (
+from .api.request.body import (
     PROMPT_MAX,
     CameraConfig,
     CameraControl,
@@ -21,6 +20,7 @@ from .api.request import (
     Text2VideoRequest,
     WatermarkInfo,
 )
+from .api.request.capabilities import DURATIONS, MODELS
 from .camera_control import CAMERA_CONTROL
 from .multi_shot import MULTI_SHOT
 from .problems import graph_error
@@ -30,7 +30,7 @@ from .widgets import Widget, widget
 # rest, so it is imported when the page first asks for the inputs of all nodes. Not later: after an update on disk the
 # first run would mix two versions.
 if TYPE_CHECKING:
-    from .api import jobs
+    from .api.submit import loop as jobs
 
 
 def _field(name: str, kind: str | None = None, **options: Any) -> Widget:
@@ -80,8 +80,6 @@ class KlingText2Video:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        from .api import jobs  # noqa: F401
-
         # Dynamic prompts would draw another text, and so buy another video, with every click.
         prose = {"multiline": True, "dynamicPrompts": False, "default": ""}
         return {
@@ -126,7 +124,7 @@ class KlingText2Video:
 
         Running anew costs nothing while the task lives, because the ledger knows it.
         """
-        from .api import jobs
+        from .api.submit import loop as jobs
 
         return jobs.failures_so_far()
 
@@ -139,7 +137,7 @@ class KlingText2Video:
         Raises:
             KlingError: of the kind that tells what the user can do.
         """
-        from .api import jobs
+        from .api.submit import loop as jobs
 
         here = hosts.current(unique_id)
         request, take = _checked(inputs)

@@ -34,8 +34,6 @@ class KlingVideo:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        from .api import download, jobs, wait  # noqa: F401  (here, as in KlingText2Video)
-
         return {
             "required": {
                 "task_id": (
@@ -77,10 +75,10 @@ class KlingVideo:
         Raises:
             KlingError: of the kind that tells what the user can do.
         """
-        from .api import jobs
-        from .api.download import download
-        from .api.transfer import max_bytes
-        from .api.wait import wait
+        from .api.submit import loop as jobs
+        from .api.video.download import download
+        from .api.video.poll import wait
+        from .api.video.transfer import max_bytes
 
         here = hosts.current(unique_id)
         asked = _clean_id(task_id)

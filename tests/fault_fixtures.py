@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fault_tools import PATIENT, Gate, opened
 
-from nodes.api.jobs import Jobs
+from nodes.api.submit.loop import Jobs
 from nodes.sandbox import Sandbox
 
 

@@ -23,8 +23,8 @@ from body_schema import assert_all_bodies_fit
 from fault_tools import FAST, LIMIT, PATIENT, Cancelled, Watch, opened, request
 
 from nodes.api.errors import KlingError, OutcomeUnknown
-from nodes.api.jobs import Jobs, Submission
-from nodes.api.ledger import ACCEPTED, SENDING, UNKNOWN
+from nodes.api.ledger.record import ACCEPTED, SENDING, UNKNOWN
+from nodes.api.submit.loop import Jobs, Submission
 from nodes.sandbox import Sandbox
 from nodes.sandbox.bodies import CREATE_SHAPES, GATEWAY, KLING, QUERY_SHAPES
 from nodes.sandbox.faults import KINDS

@@ -12,8 +12,8 @@ from typing import Any
 from fault_tools import PATIENT, Watch, opened, request
 
 from nodes.api.errors import KlingError
-from nodes.api.jobs import Jobs
-from nodes.api.ledger import Ledger
+from nodes.api.ledger.record import Ledger
+from nodes.api.submit.loop import Jobs
 
 
 def say(line: str) -> None:

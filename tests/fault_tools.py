@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 from conftest import KEY, ROOT
 from pydantic import SecretStr
 
-from nodes.api.attempt import Pace
-from nodes.api.client import Client
-from nodes.api.jobs import Jobs, Submission
-from nodes.api.ledger import Row
-from nodes.api.request import Text2VideoRequest
+from nodes.api.gateway.client import Client
+from nodes.api.gateway.outcome import Pace
+from nodes.api.ledger.record import Row
+from nodes.api.request.body import Text2VideoRequest
 from nodes.api.settings import Settings
+from nodes.api.submit.loop import Jobs, Submission
 from nodes.sandbox import Sandbox
 
 T = TypeVar("T")

@@ -20,8 +20,8 @@ from typing import Any
 from graph import PLAIN
 
 from nodes import NODE_CLASS_MAPPINGS
-from nodes.api import jobs
 from nodes.api.errors import KlingError
+from nodes.api.submit import loop as jobs
 from nodes.sandbox import Sandbox
 
 ECHOES = ["echo-key:html", "echo-key:gateway", "echo-key:kling"]

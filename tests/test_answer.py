@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.api import answer
-from nodes.api.answer import FAILED, PROCESSING, SUBMITTED, SUCCEED, Task, Unreadable
+from nodes.api.gateway import answer
+from nodes.api.gateway.answer import FAILED, PROCESSING, SUBMITTED, SUCCEED, Task, Unreadable
 
 URL = "https://p1.a.kwimgs.com/bs2/v.mp4"
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.api.attempt import Attempt, Outcome, Pace, Reply, classify, pause_before_resend, retry_after
 from nodes.api.errors import CODES
+from nodes.api.gateway.outcome import Attempt, Outcome, Pace, Reply, classify, pause_before_resend, retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
 TASK = {"task_id": "866889456698785798", "task_status": "submitted"}

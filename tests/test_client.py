@@ -14,9 +14,9 @@ import pytest
 import requests
 from wire import ACCEPTED, BODY, KEY, client, http, sends, wire
 
-from nodes.api.attempt import Outcome
-from nodes.api.client import VERSION, Client
 from nodes.api.errors import KlingError, TaskNotFound
+from nodes.api.gateway.client import VERSION, Client
+from nodes.api.gateway.outcome import Outcome
 from nodes.sandbox import Sandbox
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from wire import ACCEPTED, BODY, KEY, certified, client, free_port, http, needs_openssl, sends, sends_and_closes, wire
 
-from nodes.api.attempt import Outcome
-from nodes.api.client import Client
 from nodes.api.errors import KlingError
+from nodes.api.gateway.client import Client
+from nodes.api.gateway.outcome import Outcome
 from nodes.sandbox import Sandbox
 
 

@@ -15,8 +15,8 @@ from graph import Graph
 
 import nodes
 from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-from nodes.api.capabilities import MODELS
 from nodes.api.errors import CODES, GATEWAY_CODES, GraphError, KlingError
+from nodes.api.request.capabilities import MODELS
 
 PAGES = ROOT / "web" / "docs"
 LANGUAGES = ("en", "zh")

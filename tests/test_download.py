@@ -18,15 +18,15 @@ from conftest import KEY
 from pydantic import SecretStr
 from watching import QUICK, Cancelled, Watcher, asked, close_all, finished, open_gateway
 
-from nodes.api import filelock
-from nodes.api.answer import Task, first_words
-from nodes.api.attempt import Pace
-from nodes.api.container import is_video, missing_bytes
-from nodes.api.download import download
 from nodes.api.errors import KlingError, SetupError, UnavailableError
-from nodes.api.jobs import Jobs
+from nodes.api.gateway.answer import Task, first_words
+from nodes.api.gateway.outcome import Pace
+from nodes.api.ledger import filelock
 from nodes.api.settings import Settings
-from nodes.api.transfer import Transfer, max_bytes
+from nodes.api.submit.loop import Jobs
+from nodes.api.video.download import download
+from nodes.api.video.mp4 import is_video, missing_bytes
+from nodes.api.video.transfer import Transfer, max_bytes
 from nodes.sandbox import Sandbox
 
 BIG = 300_000

@@ -13,10 +13,10 @@ from conftest import KEY
 from watching import Watcher, close_all, open_gateway
 from wire import ACCEPTED, BODY, certified, client, free_port, http, needs_openssl, sends, sends_and_closes, wire
 
-from nodes.api.answer import Task
-from nodes.api.attempt import Outcome
-from nodes.api.download import download
 from nodes.api.errors import UnavailableError
+from nodes.api.gateway.answer import Task
+from nodes.api.gateway.outcome import Outcome
+from nodes.api.video.download import download
 
 CLIP = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom\x00\x00\x00\x10mdat\x01\x02\x03\x04\x05\x06\x07\x08"
 

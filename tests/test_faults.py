@@ -19,8 +19,8 @@ from fault_tools import request as graph
 from graph import PLAIN
 
 from nodes.api.errors import GraphError, OutcomeUnknown
-from nodes.api.jobs import Submission
-from nodes.api.ledger import ACCEPTED, SENDING
+from nodes.api.ledger.record import ACCEPTED, SENDING
+from nodes.api.submit.loop import Submission
 from nodes.host import ConsoleHost, use
 from nodes.sandbox import Sandbox
 from nodes.text2video import KlingText2Video

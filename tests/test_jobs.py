@@ -36,8 +36,8 @@ from nodes.api.errors import (
     TaskFailed,
     UnavailableError,
 )
-from nodes.api.jobs import Jobs, failures_so_far, open_jobs
-from nodes.api.ledger import ACCEPTED, FAILED, REFUSED, UNKNOWN, UNSENT
+from nodes.api.ledger.record import ACCEPTED, FAILED, REFUSED, UNKNOWN, UNSENT
+from nodes.api.submit.loop import Jobs, failures_so_far, open_jobs
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]

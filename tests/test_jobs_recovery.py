@@ -26,8 +26,8 @@ from nodes.api.errors import (
     KlingError,
     OutcomeUnknown,
 )
-from nodes.api.jobs import Jobs
-from nodes.api.ledger import FAILED, SENDING, UNKNOWN
+from nodes.api.ledger.record import FAILED, SENDING, UNKNOWN
+from nodes.api.submit.loop import Jobs
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]

@@ -23,9 +23,9 @@ from fault_tools import (
     wait_until,
 )
 
-from nodes.api import waiting
-from nodes.api.jobs import Jobs, Submission
-from nodes.api.ledger import ACCEPTED, SENDING, UNKNOWN
+from nodes.api.ledger.record import ACCEPTED, SENDING, UNKNOWN
+from nodes.api.running import threads as waiting
+from nodes.api.submit.loop import Jobs, Submission
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]

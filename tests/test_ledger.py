@@ -18,10 +18,10 @@ import pytest
 from conftest import KEY
 from fault_tools import FAST, PATIENT, Process, Watch, opened, request, wait_until
 
-from nodes.api.answer import Task
 from nodes.api.errors import SetupError
-from nodes.api.filelock import acquire, is_held
-from nodes.api.ledger import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from nodes.api.gateway.answer import Task
+from nodes.api.ledger.filelock import acquire, is_held
+from nodes.api.ledger.record import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]

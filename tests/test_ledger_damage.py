@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from fault_tools import PATIENT, Process, opened, submit
 
-from nodes.api.answer import Task
 from nodes.api.errors import SetupError
-from nodes.api.ledger import ACCEPTED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from nodes.api.gateway.answer import Task
+from nodes.api.ledger.record import ACCEPTED, SENDING, UNKNOWN, UNSENT, Ledger, Row
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]

@@ -13,7 +13,7 @@ from graph import PLAIN, STILL, Graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodes.api.request import CameraConfig, Shot, Text2VideoRequest
+from nodes.api.request.body import CameraConfig, Shot, Text2VideoRequest
 from nodes.sandbox import Sandbox
 from nodes.sandbox.rules import ONE_TIER
 

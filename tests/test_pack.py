@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from nodes.api.client import VERSION
+from nodes.api.gateway.client import VERSION
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -329,7 +329,13 @@ def test_what_only_a_run_needs_is_loaded_after_comfyuis_start_and_before_the_fir
         line.split() for line in python(_LOADS_LITTLE, str(ROOT), "pack_under_watch").stdout.splitlines()
     )
     assert ".nodes.text2video" in at_start
-    assert not {"asyncio", "sqlite3", "concurrent.futures", ".nodes.api.jobs", ".nodes.api.client"} & set(at_start)
+    assert not {
+        "asyncio",
+        "sqlite3",
+        "concurrent.futures",
+        ".nodes.api.submit.loop",
+        ".nodes.api.gateway.client",
+    } & set(at_start)
     modules = {f".nodes.api.{path.stem}" for path in (NODES / "api").glob("*.py")} - {".nodes.api.__init__"}
     assert modules <= set(with_page)
 

@@ -19,8 +19,8 @@ from conftest import KEY, ROOT
 
 from nodes import panel
 from nodes.api import settings
-from nodes.api.capabilities import MODELS
 from nodes.api.errors import SetupError
+from nodes.api.request.capabilities import MODELS
 from nodes.sandbox import Sandbox
 
 OTHER_KEY = "sk-other-9876543210fedcba"

@@ -17,10 +17,10 @@ from conftest import ROOT
 from watching import Watcher, close_all, open_gateway
 from wire import ACCEPTED, BODY, client, free_port, http, sends_and_closes, wire
 
-from nodes.api.answer import Task
-from nodes.api.attempt import Outcome
-from nodes.api.download import download
 from nodes.api.errors import KlingError
+from nodes.api.gateway.answer import Task
+from nodes.api.gateway.outcome import Outcome
+from nodes.api.video.download import download
 from nodes.sandbox import Sandbox
 
 ODD = ["Bad header without a colon", "HTTP/1.1 200 OK"]  # the latter as by servers that repeat their status line
@@ -110,7 +110,7 @@ def test_others_are_logged_while_a_call_of_the_pack_is_under_way(
 
 
 def test_nothing_is_changed_by_loading_the_pack() -> None:
-    code = "import logging, nodes.api.client, nodes.api.outside\n"
+    code = "import logging, nodes.api.gateway.client, nodes.api.video.untrusted\n"
     code += "print([logging.getLogger(f'urllib3.{name}').filters for name in ('connection', 'connectionpool')])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[[], []]"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nodes.api import answer
-from nodes.api.answer import Refusal
 from nodes.api.errors import CODES, HTTP_STATUSES
+from nodes.api.gateway import answer
+from nodes.api.gateway.answer import Refusal
 
 REFUSALS: dict[str, tuple[dict[str, Any], Refusal]] = {
     "Kling": (

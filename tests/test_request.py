@@ -10,7 +10,7 @@ import pytest
 from body_schema import check
 from pydantic import ValidationError
 
-from nodes.api.request import CameraConfig, CameraControl, Shot, Text2VideoRequest
+from nodes.api.request.body import CameraConfig, CameraControl, Shot, Text2VideoRequest
 
 SEED_EXAMPLE = """
 {

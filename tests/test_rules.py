@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from nodes.api import request as requests
-from nodes.api.capabilities import DURATIONS, MODELS, with_ability
-from nodes.api.request import Text2VideoRequest
+from nodes.api.request import body as requests
+from nodes.api.request.body import Text2VideoRequest
+from nodes.api.request.capabilities import DURATIONS, MODELS, with_ability
 
 OLD = ["kling-v1", "kling-v1-6", "kling-v2-master", "kling-v2-1-master", "kling-v2-5-turbo"]
 ALL = [*OLD, "kling-v3"]

@@ -18,13 +18,13 @@ from fault_tools import age
 from watching import QUICK, Cancelled, Clock, Watcher, asked, close_all, open_gateway, submitted
 from wire import http, sends_and_closes, wire
 
-from nodes.api.attempt import Pace
-from nodes.api.display import clock as shown_time
 from nodes.api.errors import BalanceError, GraphError, SetupError, TaskFailed, TaskNotFound, UnavailableError
-from nodes.api.jobs import Jobs
-from nodes.api.ledger import ACCEPTED, FAILED
-from nodes.api.wait import poll_pause, wait
-from nodes.api.waiting import WORKERS, in_thread
+from nodes.api.gateway.outcome import Pace
+from nodes.api.ledger.record import ACCEPTED, FAILED
+from nodes.api.running.progress import clock as shown_time
+from nodes.api.running.threads import WORKERS, in_thread
+from nodes.api.submit.loop import Jobs
+from nodes.api.video.poll import poll_pause, wait
 from nodes.sandbox import Sandbox
 
 LONG = 600.0

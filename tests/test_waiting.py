@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from fault_tools import FAST, LIMIT, Cancelled, Watch, wait_until
 
-from nodes.api.waiting import in_thread, sleep
+from nodes.api.running.threads import in_thread, sleep
 
 NEVER_LOOKS = replace(FAST, slice=LIMIT)
 """So long a slice that only a wake-up ends the waiting in time."""

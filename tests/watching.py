@@ -10,11 +10,11 @@ from pathlib import Path
 from conftest import KEY
 from pydantic import SecretStr
 
-from nodes.api.answer import Task
-from nodes.api.attempt import Pace
-from nodes.api.jobs import Jobs
-from nodes.api.request import Text2VideoRequest
+from nodes.api.gateway.answer import Task
+from nodes.api.gateway.outcome import Pace
+from nodes.api.request.body import Text2VideoRequest
 from nodes.api.settings import Settings
+from nodes.api.submit.loop import Jobs
 from nodes.host import ConsoleHost
 from nodes.sandbox import Sandbox
 

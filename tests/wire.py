@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from nodes.api.client import Client
+from nodes.api.gateway.client import Client
 from nodes.api.settings import Settings
 
 KEY = "sk-test-0123456789abcdef"

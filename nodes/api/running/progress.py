@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from .errors import KlingError
-from .waiting import Watcher
+from ..errors import KlingError
+from .threads import Watcher
 
 _log = logging.getLogger("kling")
 

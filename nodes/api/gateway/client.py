@@ -21,12 +21,12 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
 
+from ..errors import KlingError, UnavailableError
+from ..settings import ENDPOINT, Settings, is_loopback
 from . import answer
 from .answer import Task, Unreadable
-from .attempt import Attempt, Outcome, Reply, classify
-from .errors import KlingError, UnavailableError
-from .quiet import quiet
-from .settings import ENDPOINT, Settings, is_loopback
+from .log_filter import quiet
+from .outcome import Attempt, Outcome, Reply, classify
 
 VERSION = "0.1.0"
 

@@ -11,14 +11,14 @@ import math
 import random
 import time
 
-from .answer import FAILED, SUCCEED, Task
-from .attempt import Pace
-from .display import Display, clock, date
-from .errors import BusyError, KlingError, SetupError, TaskNotFound, UnavailableError
-from .jobs import Jobs, task_failed
-from .ledger import Row
-from .sender import RESULT_LIFE
-from .waiting import Watcher, in_thread, sleep
+from ..errors import BusyError, KlingError, SetupError, TaskNotFound, UnavailableError
+from ..gateway.answer import FAILED, SUCCEED, Task
+from ..gateway.outcome import Pace
+from ..ledger.record import Row
+from ..running.progress import Display, clock, date
+from ..running.threads import Watcher, in_thread, sleep
+from ..submit.loop import Jobs, task_failed
+from ..submit.step import RESULT_LIFE
 
 _log = logging.getLogger("kling")
 

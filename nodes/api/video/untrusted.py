@@ -17,10 +17,10 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from .client import CONNECT_TIMEOUT, VERSION, Session
-from .errors import SetupError, UnavailableError
-from .quiet import quiet
-from .settings import is_loopback
+from ..errors import SetupError, UnavailableError
+from ..gateway.client import CONNECT_TIMEOUT, VERSION, Session
+from ..gateway.log_filter import quiet
+from ..settings import is_loopback
 
 _HOPS = 6
 

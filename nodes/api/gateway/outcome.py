@@ -14,9 +14,9 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
+from ..errors import MAINTENANCE, MAY_HAVE_WORKED, WAIT_FOR, KlingError
 from . import answer
 from .answer import Refusal, Task, Unreadable
-from .errors import MAINTENANCE, MAY_HAVE_WORKED, WAIT_FOR, KlingError
 
 
 class Outcome(Enum):

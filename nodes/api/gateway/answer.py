@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import (
+from ..errors import (
     AFTER_SENDING,
     CODES,
     GATEWAY_CODES,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from .answer import Task
-from .display import Display, date
-from .errors import KlingError, UnavailableError
-from .jobs import Jobs
+from ..errors import KlingError, UnavailableError
+from ..gateway.answer import Task
+from ..running.progress import Display, date
+from ..running.threads import Watcher, in_thread, sleep
+from ..submit.loop import Jobs
 from .transfer import Broken, Gone, Transfer
-from .waiting import Watcher, in_thread, sleep
 
 _LONGEST_PAUSE = 60.0
 

@@ -18,8 +18,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from ..errors import SetupError
 from . import filelock
-from .errors import SetupError
 
 T = TypeVar("T")
 Rescue = Callable[[sqlite3.Connection, sqlite3.Connection], int]

@@ -15,16 +15,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answer import FAILED as TASK_FAILED
-from .answer import Task
-from .attempt import Attempt, Outcome, Pace, pause_before_resend
-from .client import Client
-from .errors import BusyError, KlingError, OutcomeUnknown, TaskFailed, TaskNotFound, UnavailableError
-from .ledger import ACCEPTED, Ledger, Row
-from .request import Text2VideoRequest
-from .sender import Sender
-from .settings import Settings
-from .waiting import WORKERS, Watcher, in_thread, sleep
+from ..errors import BusyError, KlingError, OutcomeUnknown, TaskFailed, TaskNotFound, UnavailableError
+from ..gateway.answer import FAILED as TASK_FAILED
+from ..gateway.answer import Task
+from ..gateway.client import Client
+from ..gateway.outcome import Attempt, Outcome, Pace, pause_before_resend
+from ..ledger.record import ACCEPTED, Ledger, Row
+from ..request.body import Text2VideoRequest
+from ..running.threads import WORKERS, Watcher, in_thread, sleep
+from ..settings import Settings
+from .step import Sender
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .answer import Task
-from .ledger_file import LedgerFile, damage, passing_over_damage
+from ..gateway.answer import Task
+from .database import LedgerFile, damage, passing_over_damage
 
 UNSENT, SENDING, UNKNOWN, ACCEPTED, REFUSED, FAILED = "unsent", "sending", "unknown", "accepted", "refused", "failed"
 """The states of a row. A task may exist in SENDING and UNKNOWN, exists in ACCEPTED, and has ended badly in FAILED."""

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .answer import FAILED as TASK_FAILED
-from .answer import Task
-from .attempt import Attempt, Outcome
-from .client import CONNECT_TIMEOUT, CREATE_TIMEOUT, Client
-from .errors import GraphError, KlingError, SetupError, TaskNotFound, UnavailableError
-from .ledger import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
-from .request import Text2VideoRequest
+from ..errors import GraphError, KlingError, SetupError, TaskNotFound, UnavailableError
+from ..gateway.answer import FAILED as TASK_FAILED
+from ..gateway.answer import Task
+from ..gateway.client import CONNECT_TIMEOUT, CREATE_TIMEOUT, Client
+from ..gateway.outcome import Attempt, Outcome
+from ..ledger.record import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from ..request.body import Text2VideoRequest
 
 _log = logging.getLogger("kling")
 

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import requests
 
-from . import outside
-from .answer import first_words
-from .attempt import Pace, retry_after
-from .container import is_video, missing_bytes
-from .errors import KlingError, SetupError, UnavailableError
-from .filelock import acquire
-from .settings import Settings
-from .wait import DOWNLOAD_SHARE
+from ..errors import KlingError, SetupError, UnavailableError
+from ..gateway.answer import first_words
+from ..gateway.outcome import Pace, retry_after
+from ..ledger.filelock import acquire
+from ..settings import Settings
+from . import untrusted
+from .mp4 import is_video, missing_bytes
+from .poll import DOWNLOAD_SHARE
 
 MAX_VARIABLE = "KLING_MAX_VIDEO_MB"
 MAX_DEFAULT = 2048
@@ -183,7 +183,7 @@ class Transfer:
         if begun.size:
             headers |= {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}
         try:
-            with outside.opened(url, self._gateway, headers, self._silence) as response:
+            with untrusted.opened(url, self._gateway, headers, self._silence) as response:
                 begun = self._resumed(response, begun) if response.status_code == 206 else self._anew(response)
                 self._total, self.received = begun.total, begun.size
                 if not self._receive(response, begun):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from .attempt import Pace
+    from ..gateway.outcome import Pace
 
 # asyncio takes as long to load as half of the pack. Whoever awaits anything here has it already, so it is imported
 # where it is used.
