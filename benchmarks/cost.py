@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from nodes import host
-from nodes.api.gateway.outcome import Pace
+from nodes.api.pace import Pace
 from nodes.api.running.threads import WORKERS, in_thread
 from nodes.text2video import KlingText2Video
 

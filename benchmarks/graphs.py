@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nodes import NODE_CLASS_MAPPINGS, host, workflow
-from nodes.workflow.run import Outcome, run
+from nodes.workflow.run import Results, run
 
 INPUTS: dict[str, Any] = {
     "model_name": "kling-v3",
@@ -127,7 +127,7 @@ def run_headless(graph: Mapping[str, Any], expected: int) -> None:
         RuntimeError: not every task was made; the figure would be about something else.
     """
     plan = workflow.make_plan(workflow.read(graph, {**NODE_CLASS_MAPPINGS, **EXTRA}))
-    outcome = Outcome()
+    outcome = Results()
     quiet = host.ConsoleHost(out=io.StringIO())
     asyncio.run(run(plan, lambda node: host.use(quiet), outcome, done=lambda node: None))
     ends = {node.id for node in plan.order if node.class_type != "BenchmarkPrompts"}

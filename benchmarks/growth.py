@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nodes import host
 from nodes.api import settings
-from nodes.api.submit import loop as jobs
+from nodes.api.submit import account as accounts
 from nodes.text2video import KlingText2Video
 
 from . import gateway, graphs
@@ -51,7 +51,7 @@ def measure(repetitions: int) -> list[Figure]:
 
 def _fill(directory: Path) -> None:
     """Give the ledger its rows: copies of a real one under other ids."""
-    ledger = jobs.open_jobs(settings.load(directory)).ledger
+    ledger = accounts.open_account(settings.load(directory)).ledger
     row = ledger.rows()[0]
     columns = list(row.__annotations__)
     unique = ("external_task_id", "fingerprint", "task_id")

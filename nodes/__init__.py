@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import panel
+from . import routes
 from .camera_control import KlingCameraControl
 from .multi_shot import KlingMultiShot
 from .shot import KlingShot
@@ -22,4 +22,4 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "KlingVideo": "Kling Gateway Video",
 }
 
-panel.register()
+routes.register()

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 
 from . import NODE_CLASS_MAPPINGS
 from .api.errors import GraphError, KlingError
-from .console import BAD_INPUT, DONE, FAILED, STOPPED, run_file, say
+from .console.output import ExitCode, say
+from .console.run import run_file
+from .console.tasks import list_tasks, recover_tasks, show_task
 from .sandbox import serve
-from .tasks import list_tasks, recover_tasks, show_task
 from .workflow.prompt import WorkflowError
 
 _STOPPED = (
@@ -37,17 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except WorkflowError as error:
         say(f"error: {error}")
-        return BAD_INPUT
+        return ExitCode.BAD_INPUT
     except KlingError as error:
         say(f"error: {error}")
-        return BAD_INPUT if isinstance(error, GraphError) else FAILED
+        return ExitCode.BAD_INPUT if isinstance(error, GraphError) else ExitCode.FAILED
     except KeyboardInterrupt:
         say(_STOPPED)
-        return STOPPED
+        return ExitCode.STOPPED
     except BrokenPipeError:
         # Whoever read the output has left. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return ExitCode.FAILED
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -68,8 +69,8 @@ def sandbox_command(options: argparse.Namespace) -> int:
         serve(options.port, host=options.host, latency=options.latency)
     except OSError as error:
         say(f"error: port {options.port} of {options.host} cannot be used: {error.strerror or error}")
-        return FAILED
-    return DONE
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
 def tasks_command(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from inspect import cleandoc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
@@ -21,16 +21,12 @@ from .api.request.body import (
     WatermarkInfo,
 )
 from .api.request.capabilities import DURATIONS, MODELS
+from .api.submit.account import failures_so_far, open_account
+from .api.submit.loop import Submission, submit
 from .camera_control import CAMERA_CONTROL
 from .multi_shot import MULTI_SHOT
 from .problems import graph_error
 from .widgets import Widget, widget
-
-# ComfyUI's start waits for every pack. What only a run needs (HTTP, SQLite, asyncio) takes longer to load than all the
-# rest, so it is imported when the page first asks for the inputs of all nodes. Not later: after an update on disk the
-# first run would mix two versions.
-if TYPE_CHECKING:
-    from .api.submit import loop as jobs
 
 
 def _field(name: str, kind: str | None = None, **options: Any) -> Widget:
@@ -124,9 +120,7 @@ class KlingText2Video:
 
         Running anew costs nothing while the task lives, because the ledger knows it.
         """
-        from .api.submit import loop as jobs
-
-        return jobs.failures_so_far()
+        return failures_so_far()
 
     async def submit(self, unique_id: str | None = None, **inputs: Any) -> dict[str, Any]:
         """Assemble, check, and submit once.
@@ -137,16 +131,15 @@ class KlingText2Video:
         Raises:
             KlingError: of the kind that tells what the user can do.
         """
-        from .api.submit import loop as jobs
-
         here = hosts.current(unique_id)
         request, take = _checked(inputs)
         assert request
         if here.dry_run:
-            body = jobs.open_jobs(settings.without_key(here.state_dir())).preview(request, take)
+            account = open_account(settings.without_key(here.state_dir()))
+            body = account.sender.preview(request, take)
             here.dry_run_body(body, settings.base_url() + settings.ENDPOINT)
-        gateway = jobs.open_jobs(settings.load(here.state_dir()))
-        submission = await gateway.submit(request, take, here)
+        account = open_account(settings.load(here.state_dir()))
+        submission = await submit(account, request, take, here)
         paid = "already submitted, nothing was paid now" if submission.reused else "submitted"
         here.show(f"{paid}: {submission.task_id}")
         return _shown(submission, _notes(request))
@@ -240,7 +233,7 @@ def _notes(request: Text2VideoRequest) -> list[str]:
     return notes
 
 
-def _shown(submission: jobs.Submission, notes: list[str]) -> dict[str, Any]:
+def _shown(submission: Submission, notes: list[str]) -> dict[str, Any]:
     """The outputs of the node, and what it shows."""
     receipt = {
         "task_id": submission.task_id,

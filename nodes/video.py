@@ -8,6 +8,10 @@ from typing import Any
 from . import host as hosts
 from .api import settings
 from .api.errors import GraphError
+from .api.submit.account import open_account
+from .api.video.download import download
+from .api.video.poll import wait_for_video
+from .api.video.transfer import max_bytes
 
 _ID_MAX = 512
 
@@ -75,17 +79,12 @@ class KlingVideo:
         Raises:
             KlingError: of the kind that tells what the user can do.
         """
-        from .api.submit import loop as jobs
-        from .api.video.download import download
-        from .api.video.poll import wait
-        from .api.video.transfer import max_bytes
-
         here = hosts.current(unique_id)
         asked = _clean_id(task_id)
         max_bytes()  # A wrong limit is better said now than after the waiting.
-        gateway = jobs.open_jobs(settings.load(here.state_dir()))
-        task = await wait(gateway, asked, timeout_minutes * 60, here)
-        path, url = await download(gateway, task, here.temp_dir(), here)
+        account = open_account(settings.load(here.state_dir()))
+        task = await wait_for_video(account, asked, timeout_minutes * 60, here)
+        path, url = await download(account, task, here.temp_dir(), here)
         here.progress(1, 1)
         here.show(f"done: {task.task_id}, {path.stat().st_size / (1 << 20):.1f} MB")
         # Without the URL: it opens the video for everybody, and ComfyUI shows this part of an output in /history.

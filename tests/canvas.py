@@ -13,7 +13,7 @@ import pytest
 
 from nodes import workflow
 from nodes.workflow.prompt import WorkflowError
-from nodes.workflow.run import Outcome, run
+from nodes.workflow.run import Results, run
 
 Node = dict[str, Any]
 
@@ -282,9 +282,9 @@ def refused(data: object, *settings: str, **choices: bool) -> str:
     return str(error.value)
 
 
-def run_all(data: object, catalogue: dict[str, type[Any]] = CATALOGUE, **choices: bool) -> tuple[Outcome, list[str]]:
+def run_all(data: object, catalogue: dict[str, type[Any]] = CATALOGUE, **choices: bool) -> tuple[Results, list[str]]:
     """Run a workflow; gives what came of it, and the nodes in the order in which they were done."""
     made = workflow.make_plan(workflow.read(data, catalogue), **choices)
-    outcome, done = Outcome(), []
+    outcome, done = Results(), []
     asyncio.run(run(made, lambda node: nullcontext(), outcome, done=lambda node: done.append(node.id)))
     return outcome, done

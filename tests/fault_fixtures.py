@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fault_tools import PATIENT, Gate, opened
 
-from nodes.api.submit.loop import Jobs
+from nodes.api.submit.account import Account
 from nodes.sandbox import Sandbox
 
 
@@ -18,13 +18,13 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def jobs(sandbox: Sandbox, state: Path) -> Iterator[Jobs]:
+def account(sandbox: Sandbox, state: Path) -> Iterator[Account]:
     with opened(sandbox.base_url, state) as running:
         yield running
 
 
 @pytest.fixture
-def patient(sandbox: Sandbox, state: Path) -> Iterator[Jobs]:
+def patient(sandbox: Sandbox, state: Path) -> Iterator[Account]:
     """A second process on the same ledger, that looks a task up for as long as it takes."""
     with opened(sandbox.base_url, state, PATIENT) as running:
         yield running

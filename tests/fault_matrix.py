@@ -23,8 +23,10 @@ from body_schema import assert_all_bodies_fit
 from fault_tools import FAST, LIMIT, PATIENT, Cancelled, Watch, opened, request
 
 from nodes.api.errors import KlingError, OutcomeUnknown
-from nodes.api.ledger.record import ACCEPTED, SENDING, UNKNOWN
-from nodes.api.submit.loop import Jobs, Submission
+from nodes.api.ledger.record import State
+from nodes.api.submit.account import Account
+from nodes.api.submit.loop import Submission
+from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
 from nodes.sandbox.bodies import CREATE_SHAPES, GATEWAY, KLING, QUERY_SHAPES
 from nodes.sandbox.faults import KINDS
@@ -128,11 +130,11 @@ class Case:
     def complain(self, text: str) -> None:
         self.figures.complaints.append(f"{self.name}: {text}")
 
-    def run(self, jobs: Jobs, prompt: str) -> Submission | KlingError:
+    def run(self, account: Account, prompt: str) -> Submission | KlingError:
         """One node as ComfyUI runs it: its own event loop. What else is raised than we promise ends the test."""
         self.figures.runs += 1
         try:
-            return asyncio.run(jobs.submit(request(prompt), 1, Watch()))
+            return asyncio.run(submit_request(account, request(prompt), 1, Watch()))
         except KlingError as error:
             return error
 
@@ -165,8 +167,8 @@ class Case:
         known = {external_task_id: (state, task_id) for external_task_id, state, task_id in rows}
         for task_id, task in self.gateway.tasks.items():
             state, recorded = known.get(task.external_task_id, ("missing", None))
-            unknown_to_us = state in (SENDING, UNKNOWN) and not self.gateway.knows_external_ids
-            if not unknown_to_us and (state, recorded) != (ACCEPTED, task_id):
+            unknown_to_us = state in (State.SENDING, State.UNKNOWN) and not self.gateway.knows_external_ids
+            if not unknown_to_us and (state, recorded) != (State.ACCEPTED, task_id):
                 self.figures.lost += 1
                 self.complain(f"the ledger has {state} {recorded} for the task {task_id}")
 
@@ -187,16 +189,16 @@ def alone(fault: str, state: Path, *, on_query: str = "", knows_external_ids: bo
             gateway.misbehave("query", *[on_query] * 200)
         case = Case(f"{name}{relay}", gateway, state, ["A lighthouse."])
         timeout = 0.2 if fault.startswith("hang") else LIMIT
-        with opened(gateway.base_url, state, FAST, timeout) as jobs:
-            first = case.run(jobs, "A lighthouse.")
+        with opened(gateway.base_url, state, FAST, timeout) as account:
+            first = case.run(account, "A lighthouse.")
         gateway.clear_faults()
         made = case.made_for("A lighthouse.")
         said = [first.task_id] if isinstance(first, Submission) else []
         if said != made and fault not in LIES and not isinstance(first, OutcomeUnknown):
             case.complain(f"said {first!r} while the gateway has {made}")
-        with opened(gateway.base_url, state, PATIENT if knows_external_ids else FAST) as jobs:
-            second = case.run(jobs, "A lighthouse.")
-            third = case.run(jobs, "A lighthouse.")
+        with opened(gateway.base_url, state, PATIENT if knows_external_ids else FAST) as account:
+            second = case.run(account, "A lighthouse.")
+            third = case.run(account, "A lighthouse.")
         if isinstance(second, Submission) and (not isinstance(third, Submission) or third.task_id != second.task_id):
             case.complain(f"said {second!r}, then {third!r}")
         case.judge("A lighthouse.", second)
@@ -207,9 +209,9 @@ def ended_with(case: Case) -> Figures:
     """After whatever has happened to the graphs of a case: one more run of each, by a new process."""
     case.gateway.clear_faults()
     pace = PATIENT if case.gateway.knows_external_ids else FAST
-    with opened(case.gateway.base_url, case.state, pace) as jobs:
+    with opened(case.gateway.base_url, case.state, pace) as account:
         for prompt in case.prompts:
-            case.judge(prompt, case.run(jobs, prompt))
+            case.judge(prompt, case.run(account, prompt))
     return case.close()
 
 
@@ -248,16 +250,16 @@ class Sequence(Case):
 
     def process(self) -> None:
         """A process lives for one or two prompts. It ends without waiting for what is still on its way."""
-        with opened(self.gateway.base_url, self.state, FAST, create_timeout=0.3) as jobs:
+        with opened(self.gateway.base_url, self.state, FAST, create_timeout=0.3) as account:
             for _ in range(self.random.randint(1, 2)):
-                asyncio.run(self.prompt(jobs))
+                asyncio.run(self.prompt(account))
 
-    async def prompt(self, jobs: Jobs) -> None:
+    async def prompt(self, account: Account) -> None:
         """All graphs side by side, some of them twice, ended by Cancel or by a sibling's error, or not at all."""
         chosen = [prompt for prompt in self.prompts for _ in range(self.random.choice([1, 1, 1, 2]))]
         watch = Watch()
         self.figures.runs += len(chosen)
-        nodes = [asyncio.ensure_future(self.node(jobs, prompt, watch)) for prompt in chosen]
+        nodes = [asyncio.ensure_future(self.node(account, prompt, watch)) for prompt in chosen]
         end = self.random.choice(["none", "none", "cancel", "sibling"])
         if end != "none":
             self.other_faults += 1
@@ -267,9 +269,9 @@ class Sequence(Case):
             watch.cancelled = True
         await asyncio.gather(*nodes)
 
-    async def node(self, jobs: Jobs, prompt: str, watch: Watch) -> None:
+    async def node(self, account: Account, prompt: str, watch: Watch) -> None:
         try:
-            submission = await jobs.submit(request(prompt), 1, watch)
+            submission = await submit_request(account, request(prompt), 1, watch)
         except (KlingError, Cancelled):
             return
         if submission.task_id not in self.made_for(prompt):

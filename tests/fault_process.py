@@ -13,7 +13,8 @@ from fault_tools import PATIENT, Watch, opened, request
 
 from nodes.api.errors import KlingError
 from nodes.api.ledger.record import Ledger
-from nodes.api.submit.loop import Jobs
+from nodes.api.submit.account import Account
+from nodes.api.submit.loop import submit as submit_request
 
 
 def say(line: str) -> None:
@@ -28,13 +29,13 @@ def wait_for(word: str) -> None:
 
 def submit(base_url: str, state: str, prompts: list[str]) -> list[dict[str, Any]]:
     """Submits all prompts side by side."""
-    with opened(base_url, Path(state), PATIENT) as jobs:
+    with opened(base_url, Path(state), PATIENT) as account:
         wait_for("go")
-        return asyncio.run(submitted(jobs, prompts))
+        return asyncio.run(submitted(account, prompts))
 
 
-async def submitted(jobs: Jobs, prompts: list[str]) -> list[dict[str, Any]]:
-    tries = [jobs.submit(request(prompt), 1, Watch()) for prompt in prompts]
+async def submitted(account: Account, prompts: list[str]) -> list[dict[str, Any]]:
+    tries = [submit_request(account, request(prompt), 1, Watch()) for prompt in prompts]
     return [told(result) for result in await asyncio.gather(*tries, return_exceptions=True)]
 
 
@@ -77,8 +78,8 @@ def small_files(base_url: str, states: list[str], step: int) -> list[dict[str, A
     for index, state in enumerate(states):
         resource.setrlimit(resource.RLIMIT_FSIZE, (index * step, hard))
         try:
-            with opened(base_url, Path(state), PATIENT) as jobs:
-                results += asyncio.run(submitted(jobs, [f"Limit {index * step}."]))
+            with opened(base_url, Path(state), PATIENT) as account:
+                results += asyncio.run(submitted(account, [f"Limit {index * step}."]))
         except KlingError as error:
             results.append(told(error))
     return results
@@ -89,19 +90,19 @@ def fill_disk(base_url: str, state: str) -> list[dict[str, Any]]:
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    with opened(base_url, Path(state), PATIENT) as jobs:
+    with opened(base_url, Path(state), PATIENT) as account:
         wait_for("go")
         results = []
 
         async def both() -> None:
-            first = asyncio.ensure_future(submitted(jobs, ["A lighthouse at dusk."]))
+            first = asyncio.ensure_future(submitted(account, ["A lighthouse at dusk."]))
             assert (await asyncio.to_thread(sys.stdin.readline)).strip() == "full"
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
             say("filled")
             results.extend(await first)
-            results.extend(await submitted(jobs, ["A lighthouse at dusk."]))
+            results.extend(await submitted(account, ["A lighthouse at dusk."]))
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-            results.extend(await submitted(jobs, ["A lighthouse at dusk."]))
+            results.extend(await submitted(account, ["A lighthouse at dusk."]))
 
         asyncio.run(both())
         return results

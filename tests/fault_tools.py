@@ -1,4 +1,4 @@
-"""What the tests of submissions share: a request, a watcher that can cancel, jobs with short pauses, processes."""
+"""What the tests of submissions share: a request, a watcher that can cancel, account with short pauses, processes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from conftest import KEY, ROOT
 from pydantic import SecretStr
 
 from nodes.api.gateway.client import Client
-from nodes.api.gateway.outcome import Pace
 from nodes.api.ledger.record import Row
+from nodes.api.pace import Pace
 from nodes.api.request.body import Text2VideoRequest
 from nodes.api.settings import Settings
-from nodes.api.submit.loop import Jobs, Submission
+from nodes.api.submit.account import Account
+from nodes.api.submit.loop import Submission
+from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
 
 T = TypeVar("T")
@@ -110,14 +112,14 @@ def settings(base_url: str, state: Path) -> Settings:
 
 
 @contextmanager
-def opened(base_url: str, state: Path, pace: Pace = FAST, create_timeout: float = LIMIT) -> Iterator[Jobs]:
-    """Jobs as one process has them; at the end the ledger is closed as if the process had ended."""
+def opened(base_url: str, state: Path, pace: Pace = FAST, create_timeout: float = LIMIT) -> Iterator[Account]:
+    """Account as one process has them; at the end the ledger is closed as if the process had ended."""
     setup = settings(base_url, state)
-    jobs = Jobs(setup, pace=pace, client=Client(setup, connections=64, create_timeout=create_timeout))
+    account = Account(setup, pace=pace, client=Client(setup, connections=64, create_timeout=create_timeout))
     try:
-        yield jobs
+        yield account
     finally:
-        jobs.ledger.close()
+        account.ledger.close()
 
 
 def wait_until(happened: Callable[[], object], what: str) -> None:
@@ -193,12 +195,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-def submit(jobs: Jobs, *, take: int = 1, watch: Watch | None = None, **changes: Any) -> Submission:
-    return run(jobs.submit(request(**changes), take, watch or Watch()))
+def submit(account: Account, *, take: int = 1, watch: Watch | None = None, **changes: Any) -> Submission:
+    return run(submit_request(account, request(**changes), take, watch or Watch()))
 
 
-def only_row(jobs: Jobs) -> Row:
-    (row,) = jobs.ledger.rows()
+def only_row(account: Account) -> Row:
+    (row,) = account.ledger.rows()
     return row
 
 

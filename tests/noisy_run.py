@@ -21,7 +21,7 @@ from graph import PLAIN
 
 from nodes import NODE_CLASS_MAPPINGS
 from nodes.api.errors import KlingError
-from nodes.api.submit import loop as jobs
+from nodes.api.submit import account as accounts
 from nodes.sandbox import Sandbox
 
 ECHOES = ["echo-key:html", "echo-key:gateway", "echo-key:kling"]
@@ -65,14 +65,14 @@ async def main(faults: list[str]) -> None:
                 show(result)
             else:
                 print(json.dumps(result))
-        for gateway in jobs._open_jobs.values():
+        for gateway in accounts._accounts.values():
             print(repr(gateway), repr(gateway.settings), repr(gateway.client), repr(gateway.ledger))
             try:
                 print(gateway.client.query("boat-1"))
             except KlingError as error:
                 show(error)
         print("--- insides")
-        for gateway in jobs._open_jobs.values():
+        for gateway in accounts._accounts.values():
             print(vars(gateway), vars(gateway.client), vars(gateway.ledger))
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.api.gateway import answer
-from nodes.api.gateway.answer import FAILED, PROCESSING, SUBMITTED, SUCCEED, Task, Unreadable
+from nodes.api.gateway.answer import Task, TaskStatus, Unreadable
 
 URL = "https://p1.a.kwimgs.com/bs2/v.mp4"
 
@@ -58,7 +58,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
         },
         Task(
             "866889456698785798",
-            SUBMITTED,
+            TaskStatus.SUBMITTED,
             external_task_id="text_probe_1",
             created_at=1774711071284,
             request_id="3d67a2e2-cec7-4571-ba0d-556668ff7e82",
@@ -79,7 +79,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
         },
         Task(
             "867283741759111202",
-            SUBMITTED,
+            TaskStatus.SUBMITTED,
             external_task_id="text2video_kling_v3_final-1774805076",
             created_at=1774805076166,
             request_id="c0656403-1e6e-4b7e-b8f8-2cdd2595f2b9",
@@ -100,14 +100,14 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
         },
         Task(
             "831922345719271433",
-            SUBMITTED,
+            TaskStatus.SUBMITTED,
             created_at=1766374262370,
             request_id="603e2a28-fb89-4146-ae33-412d74012a6d",
         ),
     ),
     "C4 no task_info": (
         {"code": 0, "data": {"task_id": "829611643369439283", "task_status": "submitted", "created_at": 1765823347996}},
-        Task("829611643369439283", SUBMITTED, created_at=1765823347996),
+        Task("829611643369439283", TaskStatus.SUBMITTED, created_at=1765823347996),
     ),
     "C6 OpenAI video object": (
         {
@@ -119,23 +119,23 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
             "progress": 0,
             "created_at": 1774711071,
         },
-        Task("task_a", SUBMITTED, created_at=1774711071000),
+        Task("task_a", TaskStatus.SUBMITTED, created_at=1774711071000),
     ),
     "a time beyond SQLite's numbers": (
         {"code": 0, "data": {"task_id": "1", "task_status": "submitted", "created_at": 10**19}},
-        Task("1", SUBMITTED),
+        Task("1", TaskStatus.SUBMITTED),
     ),
     "a time without end": (
         {"code": 0, "data": {"task_id": "1", "task_status": "submitted", "created_at": "9" * 5000}},
-        Task("1", SUBMITTED),
+        Task("1", TaskStatus.SUBMITTED),
     ),
     "OpenAI video object, id alone": (
         {"id": "task_a", "object": "video", "status": "in_progress"},
-        Task("task_a", PROCESSING),
+        Task("task_a", TaskStatus.PROCESSING),
     ),
     "OpenAI video object, completed": (
         {"id": "task_a", "status": "completed", "seconds": "5", "metadata": {"url": URL}},
-        Task("task_a", SUCCEED, url=URL),
+        Task("task_a", TaskStatus.SUCCEED, url=URL),
     ),
     "OpenAI video object, failed": (
         {
@@ -144,15 +144,20 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
             "status": "failed",
             "error": {"message": "no luck", "code": "task_failed"},
         },
-        Task("task_a", FAILED, reason="no luck"),
+        Task("task_a", TaskStatus.FAILED, reason="no luck"),
     ),
     "Q2 failed by moderation": (
         kling("failed", task_status_msg="Failure to pass the risk control system"),
-        Task("866889456698785798", FAILED, reason="Failure to pass the risk control system", request_id="3d67a2e2"),
+        Task(
+            "866889456698785798",
+            TaskStatus.FAILED,
+            reason="Failure to pass the risk control system",
+            request_id="3d67a2e2",
+        ),
     ),
     "Q3 succeed": (
         kling("succeed", **done(duration="5"), final_unit_deduction="1.01"),
-        Task("866889456698785798", SUCCEED, url=URL, request_id="3d67a2e2"),
+        Task("866889456698785798", TaskStatus.SUCCEED, url=URL, request_id="3d67a2e2"),
     ),
     "Q4 native with extras": (
         {
@@ -173,7 +178,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
         },
         Task(
             "task_315wt4t0YE3Y4WwN6ygeeGgxbAIBnyfP",
-            SUCCEED,
+            TaskStatus.SUCCEED,
             url="http://v.example/a.mp4",
             created_at=1775872087000,
             request_id="73f73d37-e27a-4644-8cc1-9753b8c758fe",
@@ -181,23 +186,23 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
     ),
     "Q5 wrapper with the URL in fail_reason": (
         wrapper("SUCCESS", fail_reason="https://v.example/v.mp4", data=None),
-        Task("task_x", SUCCEED, url="https://v.example/v.mp4", created_at=1774711071000),
+        Task("task_x", TaskStatus.SUCCEED, url="https://v.example/v.mp4", created_at=1774711071000),
     ),
     "wrapper with result_url": (
         wrapper("SUCCESS", fail_reason="", result_url=URL),
-        Task("task_x", SUCCEED, url=URL, created_at=1774711071000),
+        Task("task_x", TaskStatus.SUCCEED, url=URL, created_at=1774711071000),
     ),
     "wrapper around Kling's envelope": (
         wrapper("SUCCESS", data=kling("succeed", **done())),
-        Task("task_x", SUCCEED, url=URL, created_at=1774711071000, request_id="3d67a2e2"),
+        Task("task_x", TaskStatus.SUCCEED, url=URL, created_at=1774711071000, request_id="3d67a2e2"),
     ),
     "wrapper that has given the task up": (
         wrapper("FAILURE", fail_reason="timed out", data=kling("processing")),
-        Task("task_x", FAILED, reason="timed out", created_at=1774711071000, request_id="3d67a2e2"),
+        Task("task_x", TaskStatus.FAILED, reason="timed out", created_at=1774711071000, request_id="3d67a2e2"),
     ),
     "wrapper in progress": (
         wrapper("IN_PROGRESS", data=kling("processing")),
-        Task("task_x", PROCESSING, created_at=1774711071000, request_id="3d67a2e2"),
+        Task("task_x", TaskStatus.PROCESSING, created_at=1774711071000, request_id="3d67a2e2"),
     ),
     "New-API's documented flat form": (
         {
@@ -208,31 +213,31 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
             "metadata": {"duration": 5},
             "error": {"code": 0},
         },
-        Task("t", SUCCEED, url=URL),
+        Task("t", TaskStatus.SUCCEED, url=URL),
     ),
     "New-API's flat form, failed": (
         {"task_id": "t", "status": "failed", "url": "", "error": {"code": 5, "message": "too dark"}},
-        Task("t", FAILED, reason="too dark"),
+        Task("t", TaskStatus.FAILED, reason="too dark"),
     ),
     "later New-API": (
         {"code": 0, "data": {"task_id": "task_y", "task_status": "processing", "task_status_msg": ""}},
-        Task("task_y", PROCESSING),
+        Task("task_y", TaskStatus.PROCESSING),
     ),
     "KuAi: URL in task_info": (
         kling("succeed", task_info={"video_url": URL}),
-        Task("866889456698785798", SUCCEED, url=URL, request_id="3d67a2e2"),
+        Task("866889456698785798", TaskStatus.SUCCEED, url=URL, request_id="3d67a2e2"),
     ),
     "KuAi: reason in task_info": (
         kling("failed", task_info={"error": "no face"}),
-        Task("866889456698785798", FAILED, reason="no face", request_id="3d67a2e2"),
+        Task("866889456698785798", TaskStatus.FAILED, reason="no face", request_id="3d67a2e2"),
     ),
     "an envelope whose own status is about the call": (
         {"status": "success", "code": 0, "data": {"task_id": "7", "task_status": "processing"}},
-        Task("7", PROCESSING),
+        Task("7", TaskStatus.PROCESSING),
     ),
     "an envelope with a status and the id twice": (
         {"status": 200, "task_id": "7", "data": {"task_id": "7", "task_status": "processing"}},
-        Task("7", PROCESSING),
+        Task("7", TaskStatus.PROCESSING),
     ),
     "Q8 base64-like id": (
         {"code": 0, "data": {"task_id": "CjNQtmctxFMAAAAAAGZ1Vw", "task_status": "submitted"}},
@@ -254,7 +259,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
     ),
     "a time that is none": ({"data": {"task_id": "7", "created_at": "yesterday"}}, Task("7")),
     "a time with a fraction": ({"data": {"task_id": "7", "created_at": 1774711071.5}}, Task("7")),
-    "no status yet": ({"code": 0, "data": {"task_id": "7"}}, Task("7", SUBMITTED)),
+    "no status yet": ({"code": 0, "data": {"task_id": "7"}}, Task("7", TaskStatus.SUBMITTED)),
     "task_info null": ({"code": 0, "data": {"task_id": "7", "task_info": None}}, Task("7")),
     "half a surrogate pair": ({"code": 0, "data": {"task_id": "7\ud800"}}, Task("7?")),
 }
@@ -270,10 +275,10 @@ def test_a_task_is_read_from_every_shape(shape: dict[str, Any], task: Task):
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        (["submitted", "SUBMITTED", "NOT_START", "QUEUED", "queued", "pending"], SUBMITTED),
-        (["processing", "IN_PROGRESS", "in_progress", "running"], PROCESSING),
-        (["succeed", "succeeded", "SUCCESS", "completed"], SUCCEED),
-        (["failed", "FAILURE", "error"], FAILED),
+        (["submitted", "SUBMITTED", "NOT_START", "QUEUED", "queued", "pending"], TaskStatus.SUBMITTED),
+        (["processing", "IN_PROGRESS", "in_progress", "running"], TaskStatus.PROCESSING),
+        (["succeed", "succeeded", "SUCCESS", "completed"], TaskStatus.SUCCEED),
+        (["failed", "FAILURE", "error"], TaskStatus.FAILED),
     ],
 )
 def test_the_words_of_all_relays_are_understood(words: list[str], status: str):
@@ -306,7 +311,7 @@ def test_an_unknown_word_is_kept_as_it_is(word: str):
 )
 def test_a_task_that_succeeded_without_a_usable_url_has_none(result: dict[str, Any]):
     task = answer.read_task(kling("succeed", **result))
-    assert (task.status, task.url) == (SUCCEED, None)
+    assert (task.status, task.url) == (TaskStatus.SUCCEED, None)
 
 
 def test_the_first_video_that_has_a_url_counts():

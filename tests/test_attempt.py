@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.api.errors import CODES
-from nodes.api.gateway.outcome import Attempt, Outcome, Pace, Reply, classify, pause_before_resend, retry_after
+from nodes.api.gateway.codes import CODES
+from nodes.api.gateway.outcome import Outcome, PostResult, RawAnswer, classify, pause_before_resend, retry_after
+from nodes.api.pace import Pace
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
 TASK = {"task_id": "866889456698785798", "task_status": "submitted"}
@@ -22,9 +23,9 @@ HTML = b"<html><head><title>504 Gateway Time-out</title></head></html>"
 CAMERA = "camera_control is only supported in std mode with 5s duration and kling-v1"
 
 
-def reply(status: int, body: Any, **headers: str) -> Reply:
+def reply(status: int, body: Any, **headers: str) -> RawAnswer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
+    return RawAnswer(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
 
 
 def gateway(message: str, code: object = "", type: str = "new_api_error") -> dict[str, Any]:
@@ -73,7 +74,7 @@ def test_an_answer_that_names_a_task_means_that_one_was_made(status: int, body: 
 # Refused: nothing was made
 
 
-REFUSED: dict[str, tuple[Reply, str, int | str | None]] = {
+REFUSED: dict[str, tuple[RawAnswer, str, int | str | None]] = {
     "E1 camera on kling-v1-6": (reply(400, kling(1201, CAMERA)), "GraphError", 1201),
     "E2 no money": (reply(429, kling(1102, "Account balance not enough")), "BalanceError", 1102),
     "E3 wrong key": (reply(401, kling(1002, "access key not found")), "SetupError", 1002),
@@ -143,7 +144,7 @@ REFUSED: dict[str, tuple[Reply, str, int | str | None]] = {
 
 
 @pytest.mark.parametrize(("answer", "name", "code"), REFUSED.values(), ids=REFUSED)
-def test_a_refusal_ends_the_matter(answer: Reply, name: str, code: int | str | None):
+def test_a_refusal_ends_the_matter(answer: RawAnswer, name: str, code: int | str | None):
     attempt = classify(answer)
     assert attempt.outcome is Outcome.REFUSED
     assert attempt.error is not None
@@ -175,7 +176,7 @@ def test_every_other_kling_code_is_a_refusal_whatever_the_status(code: int, stat
     ],
     ids=str,
 )
-def test_no_free_slot_is_waited_for(answer: Reply):
+def test_no_free_slot_is_waited_for(answer: RawAnswer):
     attempt = classify(answer)
     assert attempt.outcome is Outcome.BUSY
     assert type(attempt.error).__name__ == "BusyError"
@@ -255,7 +256,7 @@ LOST = [
 
 
 @pytest.mark.parametrize("answer", LOST, ids=lambda answer: f"{answer.status} {answer.body[:60].decode()}")
-def test_what_leaves_it_open_is_lost_and_never_sent_again(answer: Reply):
+def test_what_leaves_it_open_is_lost_and_never_sent_again(answer: RawAnswer):
     attempt = classify(answer)
     assert attempt.outcome is Outcome.LOST
     assert attempt.reason
@@ -294,7 +295,7 @@ def test_a_lost_answer_says_what_arrived():
     ],
     ids=str,
 )
-def test_a_taken_external_task_id_means_that_a_task_is_there(answer: Reply):
+def test_a_taken_external_task_id_means_that_a_task_is_there(answer: RawAnswer):
     attempt = classify(answer)
     assert attempt.outcome is Outcome.EXISTS
     assert pause_before_resend(attempt, 1, 0, Pace()) is None
@@ -404,7 +405,7 @@ PACE = Pace(
 def test_the_pause_before_it_is_sent_again(
     outcome: Outcome, retry_after: float | None, tries: int, waited: float, pause: float | None
 ):
-    assert pause_before_resend(Attempt(outcome, retry_after=retry_after), tries, waited, PACE) == pause
+    assert pause_before_resend(PostResult(outcome, retry_after=retry_after), tries, waited, PACE) == pause
 
 
 @settings(deadline=None)
@@ -417,7 +418,7 @@ def test_the_pause_before_it_is_sent_again(
 def test_only_what_made_nothing_is_ever_sent_again_and_never_for_longer_than_ten_minutes(
     outcome: Outcome, asked: float | None, tries: int, waited: float
 ):
-    pause = pause_before_resend(Attempt(outcome, retry_after=asked), tries, waited, Pace())
+    pause = pause_before_resend(PostResult(outcome, retry_after=asked), tries, waited, Pace())
     if pause is not None:
         assert outcome in (Outcome.NOT_SENT, Outcome.BUSY, Outcome.CLOSED)
         assert pause > 0

@@ -15,8 +15,9 @@ import requests
 from wire import ACCEPTED, BODY, KEY, client, http, sends, wire
 
 from nodes.api.errors import KlingError, TaskNotFound
-from nodes.api.gateway.client import VERSION, Client
+from nodes.api.gateway.client import Client
 from nodes.api.gateway.outcome import Outcome
+from nodes.api.version import VERSION
 from nodes.sandbox import Sandbox
 
 

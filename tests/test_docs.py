@@ -15,7 +15,8 @@ from graph import Graph
 
 import nodes
 from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-from nodes.api.errors import CODES, GATEWAY_CODES, GraphError, KlingError
+from nodes.api.errors import GraphError, KlingError
+from nodes.api.gateway.codes import CODES, GATEWAY_CODES
 from nodes.api.request.capabilities import MODELS
 
 PAGES = ROOT / "web" / "docs"

@@ -11,7 +11,9 @@ from types import ModuleType
 import pytest
 
 from nodes.api import errors
-from nodes.api.errors import CODES, GATEWAY_CODES, HTTP_STATUSES, KlingError, TaskNotFound
+from nodes.api.errors import KlingError, TaskNotFound
+from nodes.api.gateway import codes
+from nodes.api.gateway.codes import CODES, GATEWAY_CODES, HTTP_STATUSES
 
 TREE = {
     "GraphError": errors.GraphError,
@@ -72,9 +74,9 @@ def test_every_official_code_is_known_and_becomes_the_right_class():
 
 
 def test_only_two_codes_are_waited_for_and_two_leave_it_open_whether_a_task_was_made():
-    assert set(errors.WAIT_FOR) == {1302, 1303}
-    assert set(errors.MAY_HAVE_WORKED) == {5000, 5002}
-    assert errors.MAINTENANCE == 5001
+    assert set(codes.WAIT_FOR) == {1302, 1303}
+    assert set(codes.MAY_HAVE_WORKED) == {5000, 5002}
+    assert codes.MAINTENANCE == 5001
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -101,7 +103,7 @@ def test_every_code_of_a_relay_and_every_status_has_a_way_out(entry: tuple[type[
 
 
 def test_no_code_stands_in_two_tables_of_relays():
-    assert not set(GATEWAY_CODES) & set(errors.AFTER_SENDING)
+    assert not set(GATEWAY_CODES) & set(codes.AFTER_SENDING)
 
 
 # What a user sees

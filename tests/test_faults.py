@@ -19,8 +19,9 @@ from fault_tools import request as graph
 from graph import PLAIN
 
 from nodes.api.errors import GraphError, OutcomeUnknown
-from nodes.api.ledger.record import ACCEPTED, SENDING
+from nodes.api.ledger.record import State
 from nodes.api.submit.loop import Submission
+from nodes.api.submit.loop import submit as submit_request
 from nodes.host import ConsoleHost, use
 from nodes.sandbox import Sandbox
 from nodes.text2video import KlingText2Video
@@ -99,9 +100,9 @@ def test_a_process_killed_while_the_post_is_in_flight(
             process.go()
             wait_until(lambda: len(gateway.received) == 3, "all three are sent")
             with opened(gateway.base_url, case.state) as onlooker:
-                wait_until(lambda: onlooker.ledger.rows(ACCEPTED), "the first answer is recorded")
+                wait_until(lambda: onlooker.ledger.rows(State.ACCEPTED), "the first answer is recorded")
                 process.kill()
-                assert len(onlooker.ledger.rows(SENDING)) == 2
+                assert len(onlooker.ledger.rows(State.SENDING)) == 2
         assert_kept(case, figures, faults=1)
         made = 3 if knows_external_ids or fault == "hang-after" else 1
         assert len(gateway.tasks) == made
@@ -148,7 +149,11 @@ def test_two_ledgers_on_one_directory_when_nothing_was_made(tmp_path: Path, figu
         with opened(gateway.base_url, case.state) as one, opened(gateway.base_url, case.state) as other:
 
             async def both() -> list[object]:
-                tries = [jobs.submit(graph("The same."), 1, Watch()) for jobs in (one, other) for _ in range(4)]
+                tries = [
+                    submit_request(account, graph("The same."), 1, Watch())
+                    for account in (one, other)
+                    for _ in range(4)
+                ]
                 return await asyncio.gather(*tries, return_exceptions=True)
 
             kinds = {type(result) for result in asyncio.run(both())}
@@ -202,8 +207,8 @@ def test_eight_nodes_of_which_one_is_refused(tmp_path: Path, figures: Figures, g
         host.prompt(prompts)
     # The loop is closed. Whatever had been sent by then is on its way, and its answer is still recorded.
     with opened(gated.base_url, state) as onlooker:
-        wait_until(lambda: not onlooker.ledger.rows(SENDING), "the threads have recorded their answers")
-        assert {row.task_id for row in onlooker.ledger.rows(ACCEPTED)} == set(gated.tasks)
+        wait_until(lambda: not onlooker.ledger.rows(State.SENDING), "the threads have recorded their answers")
+        assert {row.task_id for row in onlooker.ledger.rows(State.ACCEPTED)} == set(gated.tasks)
     assert set(host.prompt(prompts)) == set(gated.tasks)
     assert len(gated.tasks) == 8 and len(gated.creates()) == 9
     assert_kept(case, figures, faults=1)
@@ -223,8 +228,8 @@ def test_cancel_while_eight_posts_are_in_flight(tmp_path: Path, figures: Figures
         host.prompt(prompts, cancel)
     gate.open()
     with opened(gated.base_url, state) as onlooker:
-        wait_until(lambda: not onlooker.ledger.rows(SENDING), "the threads have recorded their answers")
-        assert {row.task_id for row in onlooker.ledger.rows(ACCEPTED)} == set(gated.tasks)
+        wait_until(lambda: not onlooker.ledger.rows(State.SENDING), "the threads have recorded their answers")
+        assert {row.task_id for row in onlooker.ledger.rows(State.ACCEPTED)} == set(gated.tasks)
     host.cancelled = False
     assert set(host.prompt(prompts)) == set(gated.tasks)
     assert len(gated.tasks) == len(gated.creates()) == 8

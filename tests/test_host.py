@@ -424,7 +424,7 @@ def recorded(comfyui: ComfyUI) -> set[str]:
 def complaints(page: Page, before: int) -> list[str]:
     """Warnings and errors in the console from then on.
 
-    Two are the host's own: a new front end asks an old server for jobs, and looks up the models of the first graph.
+    Two are the host's own: a new front end asks an old server for account, and looks up the models of the first graph.
     """
     lines = [line for line in comfy.console(page)[before:] if line.startswith(("warning", "error"))]
     return [line for line in lines if not any(known in line for known in ("Jobs API", "/api/jobs", "huggingface.co"))]

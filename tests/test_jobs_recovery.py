@@ -26,17 +26,19 @@ from nodes.api.errors import (
     KlingError,
     OutcomeUnknown,
 )
-from nodes.api.ledger.record import FAILED, SENDING, UNKNOWN
-from nodes.api.submit.loop import Jobs
+from nodes.api.ledger.record import State
+from nodes.api.submit.account import Account
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]
 
 
-def test_what_is_proven_absent_is_sent_once_more_under_the_same_id(sandbox: Sandbox, jobs: Jobs, patient: Jobs) -> None:
+def test_what_is_proven_absent_is_sent_once_more_under_the_same_id(
+    sandbox: Sandbox, account: Account, patient: Account
+) -> None:
     sandbox.misbehave("create", "drop-before")
     with pytest.raises(OutcomeUnknown):
-        submit(jobs)
+        submit(account)
     second = submit(patient)
     assert list(sandbox.tasks) == [second.task_id] and not second.reused
     first_body, second_body = sandbox.creates()
@@ -44,11 +46,13 @@ def test_what_is_proven_absent_is_sent_once_more_under_the_same_id(sandbox: Sand
     assert submit(patient).reused and len(sandbox.creates()) == 2
 
 
-def test_that_a_task_is_not_found_once_proves_nothing(sandbox: Sandbox, jobs: Jobs, patient: Jobs, state: Path) -> None:
+def test_that_a_task_is_not_found_once_proves_nothing(
+    sandbox: Sandbox, account: Account, patient: Account, state: Path
+) -> None:
     sandbox.misbehave("create", "drop-after")
     sandbox.misbehave("query", *["drop"] * 500)
     with pytest.raises(OutcomeUnknown):
-        submit(jobs)
+        submit(account)
     sandbox.clear_faults()
     sandbox.misbehave("query", "not-found")
     age(state, 3600)
@@ -58,23 +62,23 @@ def test_that_a_task_is_not_found_once_proves_nothing(sandbox: Sandbox, jobs: Jo
 def test_what_was_sent_a_moment_ago_is_not_sent_again_before_it_could_settle(sandbox: Sandbox, state: Path) -> None:
     slow = replace(PATIENT, settle=1.0)
     sandbox.misbehave("create", "drop-before")
-    with opened(sandbox.base_url, state) as jobs, pytest.raises(OutcomeUnknown):
-        submit(jobs)
-    with opened(sandbox.base_url, state, slow) as jobs:
-        submit(jobs)
-        row = only_row(jobs)
+    with opened(sandbox.base_url, state) as account, pytest.raises(OutcomeUnknown):
+        submit(account)
+    with opened(sandbox.base_url, state, slow) as account:
+        submit(account)
+        row = only_row(account)
     assert row.sent_at - row.created_at >= 0.99
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])
 def test_a_clock_that_was_set_since_neither_loses_nor_repeats_anything(
-    sandbox: Sandbox, jobs: Jobs, patient: Jobs, state: Path, skew: float
+    sandbox: Sandbox, account: Account, patient: Account, state: Path, skew: float
 ) -> None:
     sandbox.misbehave("create", "status-after:502", "status-before:502")
     sandbox.misbehave("query", *["drop"] * 500)
     for take in (1, 2):
         with pytest.raises(OutcomeUnknown):
-            submit(jobs, take=take)
+            submit(account, take=take)
     age(state, skew)
     sandbox.clear_faults()
     found, sent = submit(patient, take=1), submit(patient, take=2)
@@ -83,17 +87,17 @@ def test_a_clock_that_was_set_since_neither_loses_nor_repeats_anything(
 
 
 def test_a_row_that_somebody_sent_again_meanwhile_is_not_taken_for_the_one_proven_absent(
-    sandbox: Sandbox, jobs: Jobs, patient: Jobs
+    sandbox: Sandbox, account: Account, patient: Account
 ) -> None:
     sandbox.misbehave("create", "drop-before")
     with pytest.raises(OutcomeUnknown):
-        submit(jobs)
-    absent = only_row(jobs)
+        submit(account)
+    absent = only_row(account)
     sandbox.misbehave("create", "drop-after")
-    claimed = jobs.ledger.claim(absent, absent)
+    claimed = account.ledger.claim(absent, absent)
     assert claimed
-    jobs._sender._record(claimed, jobs.client.create(claimed.request()))
-    step = jobs._sender.advance(request(), 1, absent)
+    account.sender._record(claimed, account.client.create(claimed.request()))
+    step = account.sender.advance(request(), 1, absent)
     assert step.attempt is None and step.is_lost
     assert len(sandbox.creates()) == 2
     assert submit(patient).task_id in sandbox.tasks and len(sandbox.tasks) == 1
@@ -101,39 +105,39 @@ def test_a_row_that_somebody_sent_again_meanwhile_is_not_taken_for_the_one_prove
 
 def test_a_relay_that_cannot_look_up_our_id_never_gets_a_second_post(state: Path) -> None:
     for number, fault in enumerate(["drop-after", "drop-before", "status-after:502", "status-before:502"]):
-        with Sandbox(knows_external_ids=False) as relay, opened(relay.base_url, state / fault) as jobs:
+        with Sandbox(knows_external_ids=False) as relay, opened(relay.base_url, state / fault) as account:
             relay.misbehave("create", fault)
             for _ in range(3):
                 with pytest.raises(OutcomeUnknown) as caught:
-                    submit(jobs)
+                    submit(account)
                 assert str(caught.value.external_task_id) in str(caught.value) and "raise take" in str(caught.value)
             assert len(relay.creates()) == 1 and len(relay.tasks) == 1 - number % 2
-            assert only_row(jobs).state == UNKNOWN
-            assert submit(jobs, take=2).task_id in relay.tasks
+            assert only_row(account).state == State.UNKNOWN
+            assert submit(account, take=2).task_id in relay.tasks
 
 
 def test_what_another_one_finds_meanwhile_ends_the_looking_up(state: Path) -> None:
-    with Sandbox(knows_external_ids=False) as relay, opened(relay.base_url, state, PATIENT) as jobs:
+    with Sandbox(knows_external_ids=False) as relay, opened(relay.base_url, state, PATIENT) as account:
         relay.misbehave("create", "drop-after")
 
         def late_answer() -> None:
-            jobs.ledger.accept(only_row(jobs), jobs.client.query(next(iter(relay.tasks))))
+            account.ledger.accept(only_row(account), account.client.query(next(iter(relay.tasks))))
 
-        assert submit(jobs, watch=Watch("looking the task up", late_answer)).task_id in relay.tasks
+        assert submit(account, watch=Watch("looking the task up", late_answer)).task_id in relay.tasks
         assert len(relay.creates()) == 1
 
 
 # A ledger that cannot be written any more after the POST
 
 
-def read_only(jobs: Jobs, on: bool) -> None:
-    jobs.ledger._file.run(lambda connection: connection.execute(f"PRAGMA query_only = {int(on)}"))
+def read_only(account: Account, on: bool) -> None:
+    account.ledger._file.run(lambda connection: connection.execute(f"PRAGMA query_only = {int(on)}"))
 
 
 def test_a_task_that_cannot_be_recorded_is_given_with_a_note_and_recorded_later(state: Path) -> None:
     with Sandbox(log=lambda line: read_only(writer, True)) as sandbox, opened(sandbox.base_url, state) as writer:
         first, again = submit(writer), submit(writer)
-        assert only_row(writer).state == SENDING
+        assert only_row(writer).state == State.SENDING
         assert first.task_id == again.task_id and not first.reused and again.reused
         for submission in (first, again):
             (note,) = submission.notes
@@ -181,30 +185,30 @@ def test_an_outcome_that_cannot_be_recorded_is_looked_up_by_the_next_run(state: 
 
 def test_a_row_left_by_a_process_that_died_is_looked_up(sandbox: Sandbox, state: Path) -> None:
     with opened(sandbox.base_url, state) as dead:
-        row = dead._sender._plan(request(), 1).row
+        row = dead.sender._plan(request(), 1).row
         claimed = dead.ledger.claim(row, None)
         assert claimed and dead.client.create(claimed.request()).task
-    with opened(sandbox.base_url, state, PATIENT) as jobs:
-        assert submit(jobs).task_id in sandbox.tasks
+    with opened(sandbox.base_url, state, PATIENT) as account:
+        assert submit(account).task_id in sandbox.tasks
     assert len(sandbox.creates()) == 1
 
 
 def test_a_row_that_a_living_process_has_sent_long_ago_is_looked_up_but_never_sent_again(
     sandbox: Sandbox, state: Path
 ) -> None:
-    with opened(sandbox.base_url, state) as forgetful, opened(sandbox.base_url, state) as jobs:
-        row = forgetful._sender._plan(request(), 1).row
+    with opened(sandbox.base_url, state) as forgetful, opened(sandbox.base_url, state) as account:
+        row = forgetful.sender._plan(request(), 1).row
         assert forgetful.ledger.claim(row, None)
         age(state, 3600)
         with pytest.raises(OutcomeUnknown):
-            submit(jobs)
+            submit(account)
         assert sandbox.creates() == []
         forgetful.ledger.close()
         with opened(sandbox.base_url, state, PATIENT) as patient:
             assert submit(patient).task_id in sandbox.tasks
 
 
-def test_a_state_that_nobody_knows_counts_as_lost(sandbox: Sandbox, patient: Jobs, state: Path) -> None:
+def test_a_state_that_nobody_knows_counts_as_lost(sandbox: Sandbox, patient: Account, state: Path) -> None:
     first = submit(patient)
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
         connection.execute("UPDATE submissions SET state = 'acc?pted', task_id = NULL")
@@ -215,40 +219,40 @@ def test_a_state_that_nobody_knows_counts_as_lost(sandbox: Sandbox, patient: Job
 # recover
 
 
-def test_recover_looks_up_every_open_row(sandbox: Sandbox, jobs: Jobs, state: Path) -> None:
+def test_recover_looks_up_every_open_row(sandbox: Sandbox, account: Account, state: Path) -> None:
     sandbox.misbehave("create", "drop-after", "drop-before")
     sandbox.misbehave("query", *["drop"] * 500)
     for take in (1, 2):
         with pytest.raises(OutcomeUnknown):
-            submit(jobs, take=take)
-    done = submit(jobs, take=3)
+            submit(account, take=take)
+    done = submit(account, take=3)
     sandbox.clear_faults()
-    found = {row.take: said for row, said in jobs.recover()}
+    found = {row.take: said for row, said in account.sender.recover()}
     (made,) = set(sandbox.tasks) - {done.task_id}
     assert found == {1: f"found: task_id {made}", 2: "no such task"}
-    assert [row.take for row, _ in jobs.recover()] == [2]
+    assert [row.take for row, _ in account.sender.recover()] == [2]
     assert len(sandbox.creates()) == 3
 
 
-def test_recover_leaves_alone_what_is_under_way_or_elsewhere(sandbox: Sandbox, jobs: Jobs, state: Path) -> None:
+def test_recover_leaves_alone_what_is_under_way_or_elsewhere(sandbox: Sandbox, account: Account, state: Path) -> None:
     with opened(sandbox.base_url, state) as living, opened("https://two.example", state) as elsewhere:
         for one in (living, elsewhere):
-            assert one.ledger.claim(one._sender._plan(request(), 1).row, None)
-        said = {row.base_url: said for row, said in jobs.recover()}
+            assert one.ledger.claim(one.sender._plan(request(), 1).row, None)
+        said = {row.base_url: said for row, said in account.sender.recover()}
     assert said[sandbox.base_url] == "is being sent at this moment" and "another gateway" in said["https://two.example"]
     assert sandbox.received == []
 
 
 def test_recover_says_what_a_relay_cannot_tell_and_what_has_failed(state: Path) -> None:
-    with Sandbox(knows_external_ids=False, queued_for=0, runs_for=0) as relay, opened(relay.base_url, state) as jobs:
+    with Sandbox(knows_external_ids=False, queued_for=0, runs_for=0) as relay, opened(relay.base_url, state) as account:
         relay.fail_next()
         relay.misbehave("create", "drop-after")
         with pytest.raises(OutcomeUnknown):
-            submit(jobs)
-        assert [said for _, said in jobs.recover()] == ["the gateway cannot look up an external_task_id"]
+            submit(account)
+        assert [said for _, said in account.sender.recover()] == ["the gateway cannot look up an external_task_id"]
         relay.knows_external_ids = True
-        ((_, said),) = jobs.recover()
-        assert said.endswith("which has failed") and only_row(jobs).state == FAILED
+        ((_, said),) = account.sender.recover()
+        assert said.endswith("which has failed") and only_row(account).state == State.FAILED
 
 
 def test_a_killed_process_is_picked_up_by_the_next_one(sandbox: Sandbox, state: Path) -> None:
@@ -257,6 +261,6 @@ def test_a_killed_process_is_picked_up_by_the_next_one(sandbox: Sandbox, state: 
         process.go()
         wait_until(lambda: sandbox.tasks, "the task is made")
         process.kill()
-    with opened(sandbox.base_url, state, PATIENT) as jobs:
-        found = submit(jobs)
+    with opened(sandbox.base_url, state, PATIENT) as account:
+        found = submit(account)
     assert found.reused and list(sandbox.tasks) == [found.task_id] and len(sandbox.creates()) == 1

@@ -23,42 +23,46 @@ from fault_tools import (
     wait_until,
 )
 
-from nodes.api.ledger.record import ACCEPTED, SENDING, UNKNOWN
+from nodes.api.ledger.record import State
 from nodes.api.running import threads as waiting
-from nodes.api.submit.loop import Jobs, Submission
+from nodes.api.submit.account import Account
+from nodes.api.submit.loop import Submission
+from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]
 
 
-def test_a_hundred_submissions_are_a_hundred_tasks(sandbox: Sandbox, jobs: Jobs) -> None:
+def test_a_hundred_submissions_are_a_hundred_tasks(sandbox: Sandbox, account: Account) -> None:
     async def all_of_them() -> list[Submission]:
-        return await asyncio.gather(*(jobs.submit(request(f"Scene {n}."), 1, Watch()) for n in range(100)))
+        return await asyncio.gather(*(submit_request(account, request(f"Scene {n}."), 1, Watch()) for n in range(100)))
 
     submissions = run(all_of_them())
     assert {one.task_id for one in submissions} == set(sandbox.tasks) and len(sandbox.tasks) == 100
-    assert {row.task_id for row in jobs.ledger.rows(ACCEPTED)} == set(sandbox.tasks)
+    assert {row.task_id for row in account.ledger.rows(State.ACCEPTED)} == set(sandbox.tasks)
 
 
-def test_sixty_four_are_under_way_at_the_same_moment(sandbox: Sandbox, jobs: Jobs) -> None:
+def test_sixty_four_are_under_way_at_the_same_moment(sandbox: Sandbox, account: Account) -> None:
     sandbox.misbehave("create", *["hang-before"] * 64)
     watch = Watch()
 
     async def all_of_them() -> list[Any]:
-        nodes = [asyncio.ensure_future(jobs.submit(request(f"Scene {n}."), 1, watch)) for n in range(70)]
+        nodes = [asyncio.ensure_future(submit_request(account, request(f"Scene {n}."), 1, watch)) for n in range(70)]
         await asyncio.to_thread(wait_until, lambda: len(sandbox.received) == 64, "64 POSTs are there")
         watch.cancelled = True
         return await asyncio.gather(*nodes, return_exceptions=True)
 
     assert [type(result) for result in run(all_of_them())] == [Cancelled] * 70
     sandbox.stop()
-    wait_until(lambda: not jobs.ledger.rows(SENDING), "all answers are recorded")
-    assert len(sandbox.received) == len(jobs.ledger.rows(UNKNOWN)) == 64
+    wait_until(lambda: not account.ledger.rows(State.SENDING), "all answers are recorded")
+    assert len(sandbox.received) == len(account.ledger.rows(State.UNKNOWN)) == 64
 
 
-def test_the_same_submission_many_times_over_is_one_task(sandbox: Sandbox, jobs: Jobs, patient: Jobs) -> None:
+def test_the_same_submission_many_times_over_is_one_task(sandbox: Sandbox, account: Account, patient: Account) -> None:
     async def all_of_them() -> list[Submission]:
-        return await asyncio.gather(*(one.submit(request(), 1, Watch()) for one in (jobs, patient) for _ in range(20)))
+        return await asyncio.gather(
+            *(submit_request(one, request(), 1, Watch()) for one in (account, patient) for _ in range(20))
+        )
 
     submissions = run(all_of_them())
     assert {one.task_id for one in submissions} == set(sandbox.tasks)
@@ -69,10 +73,10 @@ def test_the_same_submission_many_times_over_is_one_task(sandbox: Sandbox, jobs:
 def test_a_second_one_waits_for_the_answer_to_the_first(gated: Sandbox, gate: Gate, state: Path) -> None:
     gate.shut()
 
-    async def both(jobs: Jobs) -> list[Submission]:
-        first = asyncio.ensure_future(jobs.submit(request(), 1, Watch()))
+    async def both(account: Account) -> list[Submission]:
+        first = asyncio.ensure_future(submit_request(account, request(), 1, Watch()))
         await asyncio.to_thread(wait_until, lambda: gated.tasks, "the task is made")
-        return [await jobs.submit(request(), 1, Watch("being sent already", gate.open)), await first]
+        return [await submit_request(account, request(), 1, Watch("being sent already", gate.open)), await first]
 
     with opened(gated.base_url, state) as running:
         second, first = run(both(running))
@@ -87,12 +91,12 @@ def test_a_ledger_that_is_lost_while_a_post_is_in_flight_does_not_let_a_second_o
     gated.knows_external_ids = False
     gate.shut()
 
-    async def both(jobs: Jobs) -> list[Submission]:
-        first = asyncio.ensure_future(jobs.submit(request(), 1, Watch()))
+    async def both(account: Account) -> list[Submission]:
+        first = asyncio.ensure_future(submit_request(account, request(), 1, Watch()))
         await asyncio.to_thread(wait_until, lambda: gated.tasks, "the task is made")
         for path in state.glob("ledger.db*"):
             path.unlink()
-        return [await jobs.submit(request(), 1, Watch("being sent already", gate.open)), await first]
+        return [await submit_request(account, request(), 1, Watch("being sent already", gate.open)), await first]
 
     with opened(gated.base_url, state) as running:
         second, first = run(both(running))
@@ -103,9 +107,9 @@ def test_a_ledger_that_is_lost_while_a_post_is_in_flight_does_not_let_a_second_o
 # Cancel
 
 
-async def cancelled_in_mid_post(jobs: Jobs, gated: Sandbox) -> None:
+async def cancelled_in_mid_post(account: Account, gated: Sandbox) -> None:
     watch = Watch()
-    node = asyncio.ensure_future(jobs.submit(request(), 1, watch))
+    node = asyncio.ensure_future(submit_request(account, request(), 1, watch))
     await asyncio.to_thread(wait_until, lambda: gated.tasks, "the task is made")
     watch.cancelled = True
     with pytest.raises(Cancelled):
@@ -116,37 +120,37 @@ def test_cancel_in_the_middle_of_a_post_ends_the_node_at_once_and_loses_nothing(
     gated: Sandbox, gate: Gate, state: Path
 ) -> None:
     gate.shut()
-    with opened(gated.base_url, state) as jobs:
-        run(cancelled_in_mid_post(jobs, gated))
-        assert only_row(jobs).state == SENDING
+    with opened(gated.base_url, state) as account:
+        run(cancelled_in_mid_post(account, gated))
+        assert only_row(account).state == State.SENDING
         gate.open()
-        wait_until(lambda: only_row(jobs).state == ACCEPTED, "the answer is recorded")
-        assert submit(jobs).reused and len(gated.tasks) == 1
+        wait_until(lambda: only_row(account).state == State.ACCEPTED, "the answer is recorded")
+        assert submit(account).reused and len(gated.tasks) == 1
 
 
 def test_a_second_queue_during_a_cancelled_post_gets_its_task(gated: Sandbox, gate: Gate, state: Path) -> None:
     gate.shut()
-    with opened(gated.base_url, state) as jobs:
-        run(cancelled_in_mid_post(jobs, gated))
-        again = submit(jobs, watch=Watch("being sent already", gate.open))
+    with opened(gated.base_url, state) as account:
+        run(cancelled_in_mid_post(account, gated))
+        again = submit(account, watch=Watch("being sent already", gate.open))
     assert list(gated.tasks) == [again.task_id] and len(gated.creates()) == 1
 
 
-def test_nothing_is_sent_after_cancel(sandbox: Sandbox, jobs: Jobs) -> None:
+def test_nothing_is_sent_after_cancel(sandbox: Sandbox, account: Account) -> None:
     watch = Watch()
     watch.cancelled = True
     with pytest.raises(Cancelled):
-        submit(jobs, watch=watch)
-    assert drained() and sandbox.received == [] and jobs.ledger.rows() == []
+        submit(account, watch=watch)
+    assert drained() and sandbox.received == [] and account.ledger.rows() == []
 
 
-def test_work_that_waits_for_a_thread_is_not_begun_after_cancel(sandbox: Sandbox, jobs: Jobs) -> None:
+def test_work_that_waits_for_a_thread_is_not_begun_after_cancel(sandbox: Sandbox, account: Account) -> None:
     release, watch = threading.Event(), Watch()
     busy = [waiting._pool().submit(release.wait, LIMIT) for _ in range(waiting.WORKERS)]
 
     async def cancelled_in_the_queue() -> None:
-        nodes = [asyncio.ensure_future(jobs.submit(request(f"Scene {n}."), 1, watch)) for n in range(8)]
-        closing_loop = asyncio.ensure_future(jobs.submit(request("Its loop is closed."), 1, Watch()))
+        nodes = [asyncio.ensure_future(submit_request(account, request(f"Scene {n}."), 1, watch)) for n in range(8)]
+        closing_loop = asyncio.ensure_future(submit_request(account, request("Its loop is closed."), 1, Watch()))
         await asyncio.sleep(0)
         closing_loop.cancel()
         watch.cancelled = True
@@ -157,7 +161,7 @@ def test_work_that_waits_for_a_thread_is_not_begun_after_cancel(sandbox: Sandbox
     run(cancelled_in_the_queue())
     release.set()
     assert all(one.result() for one in busy) and drained()
-    assert sandbox.received == [] and jobs.ledger.rows() == []
+    assert sandbox.received == [] and account.ledger.rows() == []
 
 
 def drained() -> bool:

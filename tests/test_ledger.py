@@ -21,7 +21,8 @@ from fault_tools import FAST, PATIENT, Process, Watch, opened, request, wait_unt
 from nodes.api.errors import SetupError
 from nodes.api.gateway.answer import Task
 from nodes.api.ledger.filelock import acquire, is_held
-from nodes.api.ledger.record import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from nodes.api.ledger.record import Ledger, Row, State
+from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]
@@ -38,7 +39,7 @@ def ledger(state: Path) -> Iterator[Ledger]:
 
 
 def row(name: str = "one", attempt: int = 1) -> Row:
-    return Row(GATEWAY, f"{name}-{attempt}", name, attempt, 1, UNSENT, '{"prompt": "A lighthouse."}')
+    return Row(GATEWAY, f"{name}-{attempt}", name, attempt, 1, State.UNSENT, '{"prompt": "A lighthouse."}')
 
 
 def task(name: str = "task-1") -> Task:
@@ -52,8 +53,8 @@ def on_disk(state: Path) -> list[tuple[str, str | None]]:
 
 
 def submit_once(base_url: str, state: Path) -> str:
-    with opened(base_url, state, PATIENT) as jobs:
-        return asyncio.run(jobs.submit(request(), 1, Watch())).task_id
+    with opened(base_url, state, PATIENT) as account:
+        return asyncio.run(submit_request(account, request(), 1, Watch())).task_id
 
 
 def damaged_copies(state: Path) -> list[bytes]:
@@ -67,8 +68,8 @@ def test_a_row_stands_in_the_file_while_its_task_is_being_made_and_holds_the_tas
     seen_by_the_gateway: list[list[tuple[str, str | None]]] = []
     with Sandbox(log=lambda line: seen_by_the_gateway.append(on_disk(state))) as sandbox:
         task_id = submit_once(sandbox.base_url, state)
-    assert seen_by_the_gateway == [[(SENDING, None)]]
-    assert on_disk(state) == [(ACCEPTED, task_id)]
+    assert seen_by_the_gateway == [[(State.SENDING, None)]]
+    assert on_disk(state) == [(State.ACCEPTED, task_id)]
 
 
 def test_of_fifty_threads_that_claim_a_new_row_one_wins(ledger: Ledger) -> None:
@@ -82,7 +83,7 @@ def test_of_fifty_threads_that_claim_a_new_row_one_wins(ledger: Ledger) -> None:
         assert sum(pool.map(claim, range(50))) == 1
 
 
-@pytest.mark.parametrize("state_before", [UNSENT, REFUSED, UNKNOWN])
+@pytest.mark.parametrize("state_before", [State.UNSENT, State.REFUSED, State.UNKNOWN])
 def test_of_fifty_threads_that_claim_a_row_again_one_wins(ledger: Ledger, state_before: str) -> None:
     claimed = ledger.claim(row(), None)
     assert claimed
@@ -101,11 +102,11 @@ def test_of_fifty_threads_that_claim_a_row_again_one_wins(ledger: Ledger, state_
 def test_a_row_that_was_sent_again_since_it_was_seen_cannot_be_claimed(ledger: Ledger) -> None:
     first = ledger.claim(row(), None)
     assert first
-    ledger.settle(first, UNKNOWN, "")
+    ledger.settle(first, State.UNKNOWN, "")
     seen = ledger.latest("one")
     second = ledger.claim(row(), seen)
     assert second
-    ledger.settle(second, UNKNOWN, "")
+    ledger.settle(second, State.UNKNOWN, "")
     assert ledger.claim(row(), seen) is None
 
 
@@ -113,18 +114,18 @@ def test_an_accepted_task_is_not_undone_by_a_later_answer(ledger: Ledger) -> Non
     claimed = ledger.claim(row(), None)
     assert claimed
     ledger.accept(claimed, task())
-    ledger.settle(claimed, REFUSED, "too late")
+    ledger.settle(claimed, State.REFUSED, "too late")
     found = ledger.find(GATEWAY, "task-1")
-    assert found and (found.state, found.task_id, found.error) == (ACCEPTED, "task-1", "")
+    assert found and (found.state, found.task_id, found.error) == (State.ACCEPTED, "task-1", "")
 
 
 def test_a_late_answer_does_not_settle_what_was_sent_again_since(ledger: Ledger) -> None:
     first = ledger.claim(row(), None)
     seen = ledger.latest("one")
     assert first and ledger.claim(row(), seen)
-    ledger.settle(first, UNSENT, "too late")
+    ledger.settle(first, State.UNSENT, "too late")
     found = ledger.latest("one")
-    assert found and found.state == SENDING
+    assert found and found.state == State.SENDING
 
 
 def test_a_failed_task_is_not_accepted_again(ledger: Ledger) -> None:
@@ -134,7 +135,7 @@ def test_a_failed_task_is_not_accepted_again(ledger: Ledger) -> None:
     ledger.fail(GATEWAY, "task-1", "risk control")
     ledger.accept(claimed, task())
     found = ledger.latest("one")
-    assert found and (found.state, found.error) == (FAILED, "risk control")
+    assert found and (found.state, found.error) == (State.FAILED, "risk control")
     assert ledger.failures == 1
 
 
@@ -147,13 +148,15 @@ def test_the_newest_attempt_counts_and_every_id_finds_its_row(ledger: Ledger) ->
     assert newest and newest.attempt == 10
     assert newest == ledger.find(GATEWAY, "one-10") == ledger.find(GATEWAY, "task-10")
     assert ledger.find("https://elsewhere.example", "task-10") is None
-    assert len(ledger.rows()) == len(ledger.rows(ACCEPTED)) == 3 and ledger.rows(UNKNOWN, SENDING) == []
+    assert (
+        len(ledger.rows()) == len(ledger.rows(State.ACCEPTED)) == 3 and ledger.rows(State.UNKNOWN, State.SENDING) == []
+    )
 
 
 def test_claiming_again_keeps_the_time_of_the_first_claim(ledger: Ledger) -> None:
     first = ledger.claim(row(), None)
     assert first
-    ledger.settle(first, UNSENT, "")
+    ledger.settle(first, State.UNSENT, "")
     again = ledger.claim(row(), ledger.latest("one"))
     assert again and again.created_at == first.created_at
     assert again.sent_at >= first.sent_at
@@ -177,7 +180,7 @@ def test_a_killed_process_leaves_its_row_behind_and_does_not_count_as_alive(stat
             process.go()
             wait_until(lambda: sandbox.tasks, "the task is made")
             (left,) = ledger.rows()
-            assert left.state == SENDING and ledger.is_under_way(left)
+            assert left.state == State.SENDING and ledger.is_under_way(left)
             process.kill()
             assert ledger.rows() == [left]
             assert not ledger.is_under_way(left)
@@ -216,7 +219,7 @@ def test_locks_of_processes_that_ended_long_ago_are_swept_and_those_of_living_on
         with closing(Ledger(state)) as another:
             left = set(locks.iterdir())
             assert {mine, fresh} < left and not {stale, garbage} & left
-            assert another.is_under_way(Row("", "", "", 1, 1, SENDING, "", owner=living.owner))
+            assert another.is_under_way(Row("", "", "", 1, 1, State.SENDING, "", owner=living.owner))
 
 
 def test_a_lock_file_full_of_garbage_can_still_be_locked(tmp_path: Path) -> None:
@@ -241,7 +244,7 @@ def test_a_database_without_a_version_is_filled(state: Path) -> None:
         assert ledger.claim(row(), None)
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-    assert on_disk(state) == [(SENDING, None)] and not damaged_copies(state)
+    assert on_disk(state) == [(State.SENDING, None)] and not damaged_copies(state)
 
 
 def test_rows_are_still_there_when_the_ledger_is_opened_again(state: Path) -> None:
@@ -314,7 +317,7 @@ def test_damage_in_mid_use_is_found_set_aside_and_survived(state: Path, caplog: 
         spoil(state / "ledger.db")
         assert ledger.latest(name) is None
         assert ledger.claim(row(), None)
-        assert on_disk(state) == [(SENDING, None)]
+        assert on_disk(state) == [(State.SENDING, None)]
     assert len(damaged_copies(state)) == 1 and "was damaged" in caplog.text
 
 
@@ -327,7 +330,7 @@ def test_what_another_process_still_writes_to_the_damaged_file_does_not_reach_th
         assert ledger.latest(name) is None
         another.execute("PRAGMA application_id = 6")
         assert ledger.claim(row(), None)
-        assert on_disk(state) == [(SENDING, None)]
+        assert on_disk(state) == [(State.SENDING, None)]
     assert len(list(state.glob("ledger-damaged-*.db-wal"))) == 1
 
 
@@ -353,8 +356,8 @@ def test_a_task_whose_row_was_lost_with_a_damaged_file_is_recorded_in_the_new_on
         for path in state.glob("ledger.db*"):
             path.unlink()
         ledger.accept(claimed, task())
-        ledger.settle(lost, UNKNOWN, "no answer in time")
-        assert on_disk(state) == [(ACCEPTED, "task-1"), (UNKNOWN, None)]
+        ledger.settle(lost, State.UNKNOWN, "no answer in time")
+        assert on_disk(state) == [(State.ACCEPTED, "task-1"), (State.UNKNOWN, None)]
 
 
 @NOT_ON_WINDOWS
@@ -466,20 +469,20 @@ def test_a_directory_that_may_not_be_written_stops_the_run(state: Path, mode: in
 
 
 def test_a_ledger_that_turns_read_only_stops_the_run_and_works_again_later(state: Path) -> None:
-    with Sandbox() as sandbox, opened(sandbox.base_url, state, PATIENT) as jobs:
-        jobs.ledger._file.run(lambda connection: connection.execute("PRAGMA query_only = 1"))
+    with Sandbox() as sandbox, opened(sandbox.base_url, state, PATIENT) as account:
+        account.ledger._file.run(lambda connection: connection.execute("PRAGMA query_only = 1"))
         with pytest.raises(SetupError, match="readonly"):
-            asyncio.run(jobs.submit(request(), 1, Watch()))
+            asyncio.run(submit_request(account, request(), 1, Watch()))
         assert sandbox.received == []
-        jobs.ledger._file.run(lambda connection: connection.execute("PRAGMA query_only = 0"))
-        assert asyncio.run(jobs.submit(request(), 1, Watch())).task_id in sandbox.tasks
+        account.ledger._file.run(lambda connection: connection.execute("PRAGMA query_only = 0"))
+        assert asyncio.run(submit_request(account, request(), 1, Watch())).task_id in sandbox.tasks
 
 
 def test_a_full_disk_stops_the_run(state: Path) -> None:
-    with Sandbox() as sandbox, opened(sandbox.base_url, state, PATIENT) as jobs:
-        jobs.ledger._file.run(lambda connection: connection.execute("PRAGMA max_page_count = 1"))
+    with Sandbox() as sandbox, opened(sandbox.base_url, state, PATIENT) as account:
+        account.ledger._file.run(lambda connection: connection.execute("PRAGMA max_page_count = 1"))
         with pytest.raises(SetupError, match="full"):
-            asyncio.run(jobs.submit(request("海" * 2500), 1, Watch()))
+            asyncio.run(submit_request(account, request("海" * 2500), 1, Watch()))
         assert sandbox.received == []
 
 
@@ -520,7 +523,7 @@ def test_a_disk_that_fills_up_while_the_task_is_made_loses_nothing(state: Path) 
         assert first["task_id"] == again["task_id"] == with_room["task_id"] == task_id
         assert task_id in first["notes"][0] and task_id in again["notes"][0]
         assert with_room["notes"] == []
-        assert on_disk(state) == [(ACCEPTED, task_id)]
+        assert on_disk(state) == [(State.ACCEPTED, task_id)]
         assert len(sandbox.received) == 1
 
 
@@ -528,8 +531,8 @@ def test_the_key_is_in_no_file(state: Path) -> None:
     with Sandbox() as sandbox:
         sandbox.misbehave("create", "echo-key:kling", "echo-key:html", "drop-after")
         for pace in (FAST, FAST, FAST, PATIENT):
-            with opened(sandbox.base_url, state, pace) as jobs:
-                asyncio.run(quietly(jobs.submit(request(), 1, Watch())))
+            with opened(sandbox.base_url, state, pace) as account:
+                asyncio.run(quietly(submit_request(account, request(), 1, Watch())))
         assert len(sandbox.tasks) == 1 and len(sandbox.creates()) >= 2
     for path in state.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path.name

@@ -16,7 +16,7 @@ from fault_tools import PATIENT, Process, opened, submit
 
 from nodes.api.errors import SetupError
 from nodes.api.gateway.answer import Task
-from nodes.api.ledger.record import ACCEPTED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from nodes.api.ledger.record import Ledger, Row, State
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]
@@ -30,7 +30,7 @@ LONG = "A lighthouse at dusk. " * 90
 
 
 def row(name: str, length: int = 10) -> Row:
-    return Row(GATEWAY, f"{name}-1", name, 1, 1, UNSENT, f'{{"prompt": "{"x" * length}"}}')
+    return Row(GATEWAY, f"{name}-1", name, 1, 1, State.UNSENT, f'{{"prompt": "{"x" * length}"}}')
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_damaged_index_costs_no_row(
     with closing(Ledger(state)) as ledger:
         assert [ledger.latest(known.fingerprint) for known in rows] == rows
         assert [ledger.find(GATEWAY, known.task_id or "") for known in rows] == rows
-        assert ledger.rows(SENDING, UNKNOWN) == [] and ledger.rows() == rows
+        assert ledger.rows(State.SENDING, State.UNKNOWN) == [] and ledger.rows() == rows
         assert ledger.claim(row("new"), None)
     (copy,) = copies(state)
     assert copy.read_bytes() == content and not leftovers(state)
@@ -146,7 +146,7 @@ def test_a_row_that_an_index_has_forgotten_is_found_when_it_is_claimed(state: Pa
     with closing(Ledger(state)) as ledger:
         assert ledger.claim(row("one"), ledger.latest("one")) is None
         found = ledger.latest("one")
-        assert found and (found.state, found.task_id) == (ACCEPTED, "task-1")
+        assert found and (found.state, found.task_id) == (State.ACCEPTED, "task-1")
 
 
 def test_threads_that_meet_the_damage_at_once_set_the_file_aside_once(state: Path, rows: list[Row]) -> None:

@@ -16,7 +16,7 @@ from conftest import KEY, ROOT
 from graph import PLAIN
 
 from nodes.__main__ import main
-from nodes.console import copy_new
+from nodes.console.run import copy_new
 from nodes.sandbox import Sandbox
 from nodes.workflow.prompt import WorkflowError
 

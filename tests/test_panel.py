@@ -17,10 +17,12 @@ import pytest
 import requests
 from conftest import KEY, ROOT
 
-from nodes import panel
 from nodes.api import settings
 from nodes.api.errors import SetupError
 from nodes.api.request.capabilities import MODELS
+from nodes.routes import add_routes
+from nodes.routes.guard import refusal
+from nodes.routes.key import save_key
 from nodes.sandbox import Sandbox
 
 OTHER_KEY = "sk-other-9876543210fedcba"
@@ -38,7 +40,7 @@ def server(directory: Path) -> Iterator[str]:
     from aiohttp import web
 
     routes = web.RouteTableDef()
-    panel.add_routes(routes, lambda: directory)
+    add_routes(routes, lambda: directory)
     app = web.Application()
     app.add_routes(routes)
     loop = asyncio.new_event_loop()
@@ -138,7 +140,7 @@ def test_the_file_is_its_owners_alone_from_the_moment_it_exists(server: str, dir
 
 def test_many_saves_at_once_leave_one_whole_key_and_nothing_else(directory: Path) -> None:
     keys = [f"sk-{i:02}-" + str(i % 10) * 500 for i in range(20)]
-    threads = [threading.Thread(target=panel.save_key, args=(directory, key)) for key in keys]
+    threads = [threading.Thread(target=save_key, args=(directory, key)) for key in keys]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -275,25 +277,25 @@ REFUSED = [
 @pytest.mark.parametrize("headers", [h for _, h in ALLOWED], ids=[name for name, _ in ALLOWED])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_our_own_page_may(method: str, headers: dict[str, str]) -> None:
-    assert panel.refusal(method, {**JSON, **headers}) is None
+    assert refusal(method, {**JSON, **headers}) is None
 
 
 @pytest.mark.parametrize("headers", [h for _, h in REFUSED], ids=[name for name, _ in REFUSED])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_another_page_may_not(method: str, headers: dict[str, str]) -> None:
-    refused = panel.refusal(method, {**JSON, **headers})
+    refused = refusal(method, {**JSON, **headers})
     assert refused and refused.status == 403
 
 
 def test_an_address_typed_into_the_browser_may_read_but_not_write() -> None:
     typed = {**JSON, "Sec-Fetch-Site": "none", "Host": HOST}
-    assert panel.refusal("GET", typed) is None
-    assert panel.refusal("POST", typed)
+    assert refusal("GET", typed) is None
+    assert refusal("POST", typed)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_what_a_form_can_send_is_refused(kind: str) -> None:
-    refused = panel.refusal("POST", {"Content-Type": kind, "Host": HOST})
+    refused = refusal("POST", {"Content-Type": kind, "Host": HOST})
     assert refused and refused.status == 415
 
 
@@ -302,7 +304,7 @@ def test_what_a_form_can_send_is_refused(kind: str) -> None:
     [("GET", "/kling/key"), ("POST", "/kling/key"), ("DELETE", "/kling/key"), ("POST", "/kling/key/test")],
 )
 def test_every_route_of_the_key_is_guarded(server: str, directory: Path, method: str, path: str) -> None:
-    panel.save_key(directory, KEY)
+    save_key(directory, KEY)
     answer = call(server, method, path, {"key": OTHER_KEY}, {"Origin": "https://evil.example"})
     assert answer.status_code == 403
     assert "cdef" not in answer.text
@@ -329,5 +331,5 @@ def test_outside_comfyui_nothing_is_registered_and_aiohttp_is_not_loaded() -> No
 
 def test_a_key_of_the_wrong_kind_never_reaches_the_disk(directory: Path) -> None:
     with pytest.raises(SetupError):
-        panel.save_key(directory, {"key": KEY})
+        save_key(directory, {"key": KEY})
     assert not directory.exists()

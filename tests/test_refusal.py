@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nodes.api.errors import CODES, HTTP_STATUSES
 from nodes.api.gateway import answer
 from nodes.api.gateway.answer import Refusal
+from nodes.api.gateway.codes import CODES, HTTP_STATUSES
 
 REFUSALS: dict[str, tuple[dict[str, Any], Refusal]] = {
     "Kling": (

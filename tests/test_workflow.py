@@ -37,7 +37,6 @@ def test_the_api_format_and_its_wrappers(data: dict[str, Any]) -> None:
     loaded = read(data)
     assert str(loaded.prompt.nodes["4"]) == 'Send "Mine" (4)'
     assert loaded.prompt.nodes["4"].inputs == PLAIN
-    assert loaded.prompt.as_api() == API
 
 
 def test_the_editor_format_in_a_wrapper(canvas: Canvas) -> None:
@@ -48,10 +47,8 @@ def test_the_editor_format_in_a_wrapper(canvas: Canvas) -> None:
 
 def test_what_would_run_counts_more_than_the_drawing_beside_it(canvas: Canvas) -> None:
     canvas.node("Send", "v1", "older")
-    drawing = canvas.saved()
-    loaded = read({"output": API, "workflow": drawing})
+    loaded = read({"output": API, "workflow": canvas.saved()})
     assert list(loaded.prompt.nodes) == ["4"]
-    assert loaded.pnginfo == drawing
 
 
 @pytest.mark.parametrize(

@@ -127,17 +127,6 @@ class Picky(Send):
         return cls.answer
 
 
-class Typed(Send):
-    """Looks at the types of its links itself."""
-
-    asked: ClassVar[list[Any]] = []
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, input_types):
-        cls.asked.append(input_types)
-        return True
-
-
 class Greedy(Send):
     """Takes every input for itself."""
 
@@ -151,9 +140,9 @@ class Greedy(Send):
 
 @pytest.fixture
 def choosy() -> Iterator[dict[str, type[Any]]]:
-    yield {**CATALOGUE, "Picky": Picky, "Typed": Typed, "Greedy": Greedy}
+    yield {**CATALOGUE, "Picky": Picky, "Greedy": Greedy}
     Picky.answer = True
-    for cls in (Picky, Typed, Greedy):
+    for cls in (Picky, Greedy):
         cls.asked.clear()
 
 
@@ -206,11 +195,6 @@ def test_a_class_that_asks_for_a_missing_field_is_asked_without_it(choosy: dict[
     with pytest.raises(WorkflowError, match="seed has no value"):
         workflow.make_plan(loaded)
     assert Picky.asked == [(None, "hello")]
-
-
-def test_a_class_that_asks_for_types_gets_them_and_decides(choosy: dict[str, type[Any]]) -> None:
-    check(choosy, "Typed", board=["2", 0])
-    assert Typed.asked == [{"board": "SHOT"}]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from canvas import PLAIN, SEND, Canvas, Send, plan, run_all
 from nodes import workflow
 from nodes.api.errors import GraphError
 from nodes.workflow.prompt import PromptNode
-from nodes.workflow.run import Ended, Outcome, run
+from nodes.workflow.run import Ended, Results, run
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_results_flow_along_the_wires(canvas: Canvas) -> None:
     canvas.wire(send, film, "task_id")
     outcome, done = run_all(canvas.saved(), all_videos=True)
     assert done == ["1", "2", "3", "4"]
-    assert outcome.outputs["2"] == [[(("a", 3), ("a", 3))]]
-    assert outcome.outputs["4"] == [["film of id-hello"], ["https://example.com"]]
+    assert outcome.outputs["2"] == ((("a", 3), ("a", 3)),)
+    assert outcome.outputs["4"] == ("film of id-hello", "https://example.com")
     assert not outcome.errors
 
 
@@ -119,7 +119,7 @@ def test_a_run_that_is_ended_keeps_what_it_has() -> None:
         "bad": waits("bad", "quick", fails=True),
     }
     made = workflow.make_plan(workflow.read(data, {"Wait": cls}))
-    outcome = Outcome()
+    outcome = Results()
 
     async def end_soon() -> None:
         task = asyncio.ensure_future(run(made, lambda node: nullcontext(), outcome, done=lambda node: None))
@@ -132,61 +132,11 @@ def test_a_run_that_is_ended_keeps_what_it_has() -> None:
         assert task.cancelled()
 
     asyncio.run(end_soon())
-    assert outcome.outputs == {"quick": [["quick"]]}
+    assert outcome.outputs == {"quick": ("quick",)}
     assert list(outcome.errors) == ["bad"]
 
 
-def test_lists_are_mapped_over_as_in_comfyui() -> None:
-    class Many:
-        RETURN_TYPES = ("STRING", "INT")
-        OUTPUT_IS_LIST = (True, False)
-        FUNCTION = "make"
-
-        @classmethod
-        def INPUT_TYPES(cls):
-            return {}
-
-        def make(self):
-            return (["a", "b", "c"], 7)
-
-    class Each:
-        RETURN_TYPES = ("STRING",)
-        FUNCTION = "make"
-
-        @classmethod
-        def INPUT_TYPES(cls):
-            return {"required": {"text": ("STRING", {}), "number": ("INT", {})}}
-
-        async def make(self, text, number):
-            return (f"{text}{number}",)
-
-    class All:
-        INPUT_IS_LIST = True
-        RETURN_TYPES = ()
-        FUNCTION = "take"
-        OUTPUT_NODE = True
-        taken: ClassVar[list[Any]] = []
-
-        @classmethod
-        def INPUT_TYPES(cls):
-            return {"required": {"texts": ("STRING", {}), "once": ("INT", {})}}
-
-        def take(self, texts, once):
-            self.taken.append((texts, once))
-            return {}
-
-    data = {
-        "1": {"class_type": "Many", "inputs": {}},
-        "2": {"class_type": "Each", "inputs": {"text": ["1", 0], "number": ["1", 1]}},
-        "3": {"class_type": "All", "inputs": {"texts": ["2", 0], "once": 5}},
-    }
-    outcome, _ = run_all(data, {"Many": Many, "Each": Each, "All": All})
-    assert outcome.errors == {}
-    assert outcome.outputs["2"] == [["a7", "b7", "c7"]]
-    assert All.taken == [(["a7", "b7", "c7"], [5])]
-
-
-def test_hidden_inputs_are_filled_and_a_file_cannot_fill_them(canvas: Canvas) -> None:
+def test_hidden_inputs_are_filled_and_a_file_cannot_fill_them() -> None:
     class Nosy(Send):
         seen: ClassVar[dict[str, Any]] = {}
 
@@ -196,8 +146,6 @@ def test_hidden_inputs_are_filled_and_a_file_cannot_fill_them(canvas: Canvas) ->
                 "required": {"text": ("STRING", {})},
                 "hidden": {
                     "unique_id": "UNIQUE_ID",
-                    "prompt": ("PROMPT",),
-                    "extra": "EXTRA_PNGINFO",
                     "key": "API_KEY_COMFY_ORG",
                 },
             }
@@ -206,15 +154,8 @@ def test_hidden_inputs_are_filled_and_a_file_cannot_fill_them(canvas: Canvas) ->
             self.seen.update(inputs)
             return ("id", "")
 
-    drawn = Canvas(catalogue={"Nosy": Nosy})
-    drawn.node("Nosy", "hello")
-    data = drawn.saved()
-    run_all(data, {"Nosy": Nosy})
-    assert Nosy.seen["unique_id"] == "1"
-    assert Nosy.seen["prompt"]["1"]["inputs"] == {"text": "hello"}
-    assert Nosy.seen["extra"] == {"workflow": data}
     run_all({"5": {"class_type": "Nosy", "inputs": {"text": "", "unique_id": "9", "key": "sk-x"}}}, {"Nosy": Nosy})
-    assert (Nosy.seen["unique_id"], Nosy.seen["extra"], Nosy.seen["key"]) == ("5", None, None)
+    assert (Nosy.seen["unique_id"], Nosy.seen["key"]) == ("5", None)
 
 
 def test_every_node_runs_in_a_host_of_its_own(canvas: Canvas) -> None:
@@ -229,5 +170,5 @@ def test_every_node_runs_in_a_host_of_its_own(canvas: Canvas) -> None:
     shot, board, send = canvas.node("Shot", "a", 1), canvas.node("Board"), canvas.node("Send", *SEND)
     canvas.wire(shot, board, "shot_1")
     canvas.wire(board, send, "board")
-    asyncio.run(run(plan(canvas.saved()), host_for, Outcome(), done=lambda node: None))
+    asyncio.run(run(plan(canvas.saved()), host_for, Results(), done=lambda node: None))
     assert entered == ["1", "1 left", "2", "2 left", "3", "3 left"]

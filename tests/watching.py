@@ -11,10 +11,11 @@ from conftest import KEY
 from pydantic import SecretStr
 
 from nodes.api.gateway.answer import Task
-from nodes.api.gateway.outcome import Pace
+from nodes.api.pace import Pace
 from nodes.api.request.body import Text2VideoRequest
 from nodes.api.settings import Settings
-from nodes.api.submit.loop import Jobs
+from nodes.api.submit.account import Account
+from nodes.api.submit.loop import submit as submit_request
 from nodes.host import ConsoleHost
 from nodes.sandbox import Sandbox
 
@@ -66,15 +67,15 @@ class Clock:
         return self.now
 
 
-_opened: list[Jobs] = []
+_opened: list[Account] = []
 
 
-def open_gateway(gateway: Sandbox | str, directory: Path, pace: Pace = QUICK) -> Jobs:
+def open_gateway(gateway: Sandbox | str, directory: Path, pace: Pace = QUICK) -> Account:
     """A gateway with a ledger of its own, to be closed by ``close_all``."""
     base_url = gateway if isinstance(gateway, str) else gateway.base_url
-    jobs = Jobs(Settings(base_url, directory / "state", SecretStr(KEY)), pace=pace)
-    _opened.append(jobs)
-    return jobs
+    account = Account(Settings(base_url, directory / "state", SecretStr(KEY)), pace=pace)
+    _opened.append(account)
+    return account
 
 
 def close_all() -> None:
@@ -82,17 +83,17 @@ def close_all() -> None:
         _opened.pop().ledger.close()
 
 
-def submitted(jobs: Jobs, take: int = 1, **fields: object) -> str:
+def submitted(account: Account, take: int = 1, **fields: object) -> str:
     """The id of a task that the ledger knows."""
     request = Text2VideoRequest.model_validate(
         {"model_name": "kling-v1", "prompt": "A boat.", "mode": "std", "duration": "5", **fields}
     )
-    return asyncio.run(jobs.submit(request, take, ConsoleHost())).task_id
+    return asyncio.run(submit_request(account, request, take, ConsoleHost())).task_id
 
 
-def finished(jobs: Jobs, take: int = 1) -> Task:
+def finished(account: Account, take: int = 1) -> Task:
     """A task that has succeeded, as the gateway tells of it."""
-    task = jobs.client.query(submitted(jobs, take))
+    task = account.client.query(submitted(account, take))
     assert task.url
     return task
 

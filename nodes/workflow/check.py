@@ -43,7 +43,6 @@ class _Check:
         self._named, self._takes_all = _arguments(self._validate) if self._validate else (frozenset[str](), False)
         self._found: list[str] = []
         self._values: dict[str, object] = {}  # for VALIDATE_INPUTS; None stands for a link and for what is no value
-        self._received: dict[str, object] = {}  # the types that links bring
 
     def run(self) -> list[str]:
         """What is wrong, one text for each problem."""
@@ -81,8 +80,7 @@ class _Check:
         kind = self._source_type(spec.name, link)
         if kind is None:
             return
-        self._received[spec.name] = kind
-        if "input_types" not in self._named and not _may_meet(kind, spec.kind):
+        if not _may_meet(kind, spec.kind):
             self._add(spec.name, f"takes {spec.kind}, and {self._nodes[str(link[0])]} gives {shown(kind)}")
 
     def _add(self, name: str, text: str) -> None:
@@ -150,10 +148,6 @@ class _Check:
     def _ask(self, validate: Callable[..., object]) -> None:
         """Let the class itself speak. It answers True, or a text, or raises."""
         values = {name: value for name, value in self._values.items() if self._takes_all or name in self._named}
-        if "input_types" in self._named:
-            values["input_types"] = self._received
-        if getattr(self._known.cls, "INPUT_IS_LIST", False):
-            values = {name: [value] for name, value in values.items()}
         try:
             answer = validate(**values)
         except KlingError as error:

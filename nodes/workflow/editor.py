@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from . import graph as drawn
 from .classes import Classes
-from .graph import BYPASSED, INPUT_BOUNDARY, MUTED, Drawing, Node, Path, Place
+from .graph import BYPASSED, INPUT_BOUNDARY, MUTED, Drawing, Node, NodePath, Place
 from .prompt import Prompt, PromptNode, WorkflowError, shown, wrapped
 
 _NOTES = ("Note", "MarkdownNote")
@@ -163,7 +163,7 @@ class _Converter:
         """
         kind = slot.kind
         face: _From | None = None  # the value on the face of the outermost subgraph left so far
-        seen: set[tuple[Path, str, int]] = set()
+        seen: set[tuple[NodePath, str, int]] = set()
         while slot.link is not None:
             wire = place.graph.wires.get(slot.link)
             if wire is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -37,15 +37,10 @@ _EXPORT = 'Open it in ComfyUI, choose "File > Export", and give the JSON file.'
 
 @dataclass
 class Workflow:
-    """A workflow that was read.
-
-    Attributes:
-        pnginfo: the drawn workflow, None if the file had the API format.
-    """
+    """A workflow that was read."""
 
     prompt: Prompt
     classes: Classes
-    pnginfo: Mapping[str, Any] | None = None
 
 
 def load(path: Path, catalogue: Catalogue) -> Workflow:
@@ -108,10 +103,10 @@ def read(data: object, catalogue: Catalogue) -> Workflow:
     candidates: tuple[object, ...] = (data, *wrapped)
     for candidate in candidates:
         if _is_api(candidate):
-            return Workflow(from_api(candidate), classes, next((w for w in wrapped if _is_editor(w)), None))
+            return Workflow(from_api(candidate), classes)
     for candidate in candidates:
         if _is_editor(candidate):
-            return Workflow(to_prompt(candidate, classes), classes, candidate)
+            return Workflow(to_prompt(candidate, classes), classes)
     if not data:
         raise WorkflowError("the workflow is empty.")
     raise WorkflowError(
@@ -175,7 +170,7 @@ def make_plan(workflow: Workflow, *, all_videos: bool = False, submit_only: bool
     if found:
         count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
         raise WorkflowError("\n".join([f"{count}; nothing was sent.", *(f"  {text}" for text in found)]))
-    return Plan(prompt, classes, order, workflow.pnginfo, _notes(workflow, order, ours))
+    return Plan(prompt, classes, order, _notes(workflow, order, ours))
 
 
 def _content(path: Path) -> bytes:

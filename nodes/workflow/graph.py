@@ -21,7 +21,9 @@ INPUT_BOUNDARY, OUTPUT_BOUNDARY = "-10", "-20"
 
 MUTED, BYPASSED = 2, 4
 
-Path = tuple[str, ...]
+NodePath = tuple[str, ...]
+"""The ids of the subgraph nodes around a graph, outermost first; () for the root."""
+
 Node = Mapping[str, Any]
 
 
@@ -55,7 +57,7 @@ class Graph:
 class Place:
     """A graph where it is used: the root, or one subgraph on one node (``host``, inside ``outer``)."""
 
-    path: Path
+    path: NodePath
     graph: Graph
     host: Node
     outer: Place | None
@@ -90,10 +92,10 @@ class Drawing:
     def __init__(self, workflow: Node, classes: Classes) -> None:
         self._classes = classes
         self.definitions = dict(_definitions(workflow))
-        self.overrides: dict[Path, dict[str, object]] = {}
+        self.overrides: dict[NodePath, dict[str, object]] = {}
         self.notes: list[str] = []
         root = Place((), _read_graph(workflow, "the workflow"), {}, None)
-        self.places: dict[Path, Place] = {(): root}
+        self.places: dict[NodePath, Place] = {(): root}
         self.nodes = list(self._unfold(root))
 
     def _unfold(self, root: Place) -> Iterator[tuple[Place, str, Node]]:

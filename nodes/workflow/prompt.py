@@ -56,13 +56,6 @@ class Prompt:
     nodes: dict[str, PromptNode]
     notes: list[str] = field(default_factory=list)
 
-    def as_api(self) -> dict[str, Any]:
-        """The same graph as ComfyUI's API format, as a node with the hidden input PROMPT expects it."""
-        return {
-            node.id: {"class_type": node.class_type, "inputs": node.inputs, "_meta": {"title": node.title}}
-            for node in self.nodes.values()
-        }
-
 
 def is_link(value: object) -> bool:
     """Whether an input's value is a well formed link: a node id and the number of an output."""

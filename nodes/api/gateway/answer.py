@@ -11,27 +11,26 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from ..errors import (
-    AFTER_SENDING,
-    CODES,
-    GATEWAY_CODES,
-    HTTP_STATUSES,
-    MAY_HAVE_WORKED,
-    KlingError,
-    SetupError,
-    TaskNotFound,
-    UnavailableError,
-)
+from ..errors import KlingError, SetupError, TaskFailed, TaskNotFound, UnavailableError
+from .codes import AFTER_SENDING, CODES, GATEWAY_CODES, HTTP_STATUSES, MAY_HAVE_WORKED
 
-SUBMITTED, PROCESSING, SUCCEED, FAILED = "submitted", "processing", "succeed", "failed"
+
+class TaskStatus:
+    """What Kling calls the states of a task. A gateway may use other words; those are shown as they are."""
+
+    SUBMITTED: Final = "submitted"
+    PROCESSING: Final = "processing"
+    SUCCEED: Final = "succeed"
+    FAILED: Final = "failed"
+
 
 _STATUS = {
-    **dict.fromkeys(("submitted", "not_start", "queued", "pending"), SUBMITTED),
-    **dict.fromkeys(("processing", "in_progress", "running"), PROCESSING),
-    **dict.fromkeys(("succeed", "succeeded", "success", "completed"), SUCCEED),
-    **dict.fromkeys(("failed", "failure", "error"), FAILED),
+    **dict.fromkeys(("submitted", "not_start", "queued", "pending"), TaskStatus.SUBMITTED),
+    **dict.fromkeys(("processing", "in_progress", "running"), TaskStatus.PROCESSING),
+    **dict.fromkeys(("succeed", "succeeded", "success", "completed"), TaskStatus.SUCCEED),
+    **dict.fromkeys(("failed", "failure", "error"), TaskStatus.FAILED),
 }
 
 _SECONDS_BELOW = 100_000_000_000
@@ -50,7 +49,7 @@ class Task:
     """
 
     task_id: str
-    status: str = SUBMITTED
+    status: str = TaskStatus.SUBMITTED
     external_task_id: str | None = None
     reason: str = ""
     url: str | None = None
@@ -117,8 +116,8 @@ def read_task(answer: Mapping[str, Any]) -> Task:
         task_id=task_id,
         status=status,
         external_task_id=_text(info.get("external_task_id")),
-        reason=_reason(layers) if status == FAILED else "",
-        url=_video_url(layers) if status == SUCCEED else None,
+        reason=_reason(layers) if status == TaskStatus.FAILED else "",
+        url=_video_url(layers) if status == TaskStatus.SUCCEED else None,
         created_at=_milliseconds(_first(layers, "created_at") or _first(layers, "submit_time")),
         request_id=_first(layers, "request_id"),
     )
@@ -156,7 +155,7 @@ def _status_word(layers: list[Mapping[str, Any]]) -> str:
             return beside_an_id
         if word := _text(layer.get("task_status")):
             return word
-    return _first(layers, "status") or SUBMITTED
+    return _first(layers, "status") or TaskStatus.SUBMITTED
 
 
 def _text(value: object) -> str | None:
@@ -212,6 +211,20 @@ def _reason(layers: list[Mapping[str, Any]]) -> str:
             return found
     error = _first_mapping(layers, "error") or _first_mapping(layers, "task_info")
     return _words(error.get("message")) or _words(error.get("error"))
+
+
+def task_failed(task: Task) -> TaskFailed:
+    """The error for a task that Kling ended without a video: its reason in full, and what to do about it."""
+    says = f'"{task.reason}"' if task.reason else "no reason given"
+    advice = "Running KlingText2Video again makes a new task; Kling does not charge for a failed one."
+    if "risk control" in task.reason.lower():
+        advice = f"The content check stopped it, so change the prompt first. {advice}"
+    return TaskFailed(
+        f"The task has failed: {says}. {advice}",
+        task_id=task.task_id,
+        external_task_id=task.external_task_id,
+        request_id=task.request_id,
+    )
 
 
 # Refusals

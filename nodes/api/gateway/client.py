@@ -22,28 +22,19 @@ from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
 
 from ..errors import KlingError, UnavailableError
+from ..pace import CONNECT_TIMEOUT, CREATE_TIMEOUT, IDLE_MAX, QUERY_TIMEOUT
 from ..settings import ENDPOINT, Settings, is_loopback
+from ..version import VERSION
 from . import answer
 from .answer import Task, Unreadable
 from .log_filter import quiet
-from .outcome import Attempt, Outcome, Reply, classify
+from .network_errors import what_broke
+from .outcome import Outcome, PostResult, RawAnswer, classify
 
-VERSION = "0.1.0"
-
-CONNECT_TIMEOUT = 10.0
-CREATE_TIMEOUT = 120.0
-QUERY_TIMEOUT = 30.0
 ANSWER_MAX = 1 << 20
-"""Seconds to connect; seconds until the answer to a POST or to a GET begins, and as many again for its body; the most
-bytes an answer may have."""
+"""The most bytes that an answer may have."""
 
 _PIECE = 256
-
-IDLE_MAX = 20.0
-"""Seconds after which a kept connection is not used again.
-
-Something on the way may have dropped it without a word, and a POST into such a hole would look like a lost answer.
-"""
 
 _KEY_SHORTEST = 16
 
@@ -52,13 +43,7 @@ _KEY_LIKE = r"\bsk-[\w*.-]{4,}"
 
 
 class Session(requests.Session):
-    """Ignores redirects, and proxies on the way to this computer.
-
-    Attributes:
-        environment: what ``send`` needs of it, such as proxies and certificates; set by ``read_environment``.
-    """
-
-    environment: Mapping[str, Any]
+    """Ignores redirects, and proxies on the way to this computer."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Never one: even where it does not follow, requests would read a stranger's Location, and break on some."""
@@ -69,10 +54,6 @@ class Session(requests.Session):
         if is_loopback(urlsplit(url).hostname or ""):
             settings["proxies"] = {}
         return settings
-
-    def read_environment(self, url: str) -> None:
-        """Set ``environment`` for the host of ``url``. Done for each call, it took a tenth of a submission's time."""
-        self.environment = self.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
 
 
 class _Body(io.BytesIO):
@@ -116,21 +97,21 @@ class Client:
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[Session, float]] = {}
 
-    def create(self, body: Mapping[str, Any]) -> Attempt:
+    def create(self, body: Mapping[str, Any]) -> PostResult:
         """POST ``body`` once and say what came of it. Never raises for what the network or the gateway does."""
         sending = _Body(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
         try:
             request = self._post.copy()
             request.prepare_body(sending, None)
-            reply = self._call(request, self._create_timeout)
+            raw = self._call(request, self._create_timeout)
         except (OSError, ValueError, Unreadable) as error:
             # Every exception of requests is an OSError; those of urllib3 that it lets through are ValueErrors.
             outcome = Outcome.LOST if sending.begun else Outcome.NOT_SENT
-            return Attempt(outcome, reason=_reason(error))
-        attempt = classify(reply)
-        if attempt.error:
-            self._redact(attempt.error)
-        return replace(attempt, reason=self._clean(attempt.reason))
+            return PostResult(outcome, reason=_reason(error))
+        result = classify(raw)
+        if result.error:
+            self._redact(result.error)
+        return replace(result, reason=self._clean(result.reason))
 
     def query(self, task_id: str) -> Task:
         """Ask for a task by its task_id or external_task_id.
@@ -142,20 +123,20 @@ class Client:
         """
         try:
             request = self._prepared("GET", f"{self._url}/{quote(task_id, safe='', errors='replace')}")
-            reply = self._call(request, QUERY_TIMEOUT)
+            raw = self._call(request, QUERY_TIMEOUT)
         except (OSError, ValueError, Unreadable) as broken:
             raise UnavailableError(f"The gateway could not be asked: {_reason(broken)}.") from None
         try:
-            body = answer.parse(reply.body)
+            body = answer.parse(raw.body)
             refusal = answer.read_refusal(body)
             if refusal:
-                error = answer.not_found(refusal, reply.status) or answer.as_error(refusal, reply.status)
+                error = answer.not_found(refusal, raw.status) or answer.as_error(refusal, raw.status)
                 raise self._redact(error)
             task = answer.read_task(body)
         except Unreadable as unreadable:
-            raise self._redact(answer.as_unreadable(str(unreadable), reply.status)) from None
-        if reply.status >= 300:
-            raise self._redact(answer.as_unreadable(answer.message_in(body), reply.status))
+            raise self._redact(answer.as_unreadable(str(unreadable), raw.status)) from None
+        if raw.status >= 300:
+            raise self._redact(answer.as_unreadable(answer.message_in(body), raw.status))
         return replace(task, reason=self._clean(task.reason))
 
     @cached_property
@@ -176,7 +157,7 @@ class Client:
         return requests.Request(method, url, {**default_headers(), **own, **(headers or {})}).prepare()
 
     @quiet()
-    def _call(self, request: requests.PreparedRequest, timeout: float) -> Reply:
+    def _call(self, request: requests.PreparedRequest, timeout: float) -> RawAnswer:
         """One exchange, read to its end.
 
         Raises:
@@ -184,15 +165,13 @@ class Client:
             Unreadable: the answer is cut off, too long or too slow.
         """
         session = self._open_session(str(request.method))
-        try:
-            with session.send(
-                request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **session.environment
-            ) as response:
-                content = self._without_key(_read(response, timeout))
-                return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
-        except BaseException:
-            session.read_environment(self._url)  # another proxy may have been switched on since
-            raise
+        # Proxies and certificates. Read for each call, so that a proxy that was switched on meanwhile is used.
+        environment = session.merge_environment_settings(request.url, {}, stream=True, verify=None, cert=None)
+        with session.send(
+            request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
+        ) as response:
+            content = self._without_key(_read(response, timeout))
+            return RawAnswer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
 
     def _open_session(self, method: str) -> Session:
         """A session whose connections have not been idle for long.
@@ -213,7 +192,6 @@ class Client:
         adapter = HTTPAdapter(pool_maxsize=self._connections, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
-        session.read_environment(self._url)
         return session
 
     def _redact(self, error: KlingError) -> KlingError:
@@ -265,22 +243,4 @@ def _read(response: requests.Response, timeout: float) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """What broke, in words of our own: the library's texts hold the address."""
-    if isinstance(error, Unreadable):
-        return str(error)
-    if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {CONNECT_TIMEOUT:g} s"
-    if isinstance(error, requests.ReadTimeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError) or "CA certificate" in str(error):
-        return "the secure connection failed (TLS certificate or proxy)"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy did not let the request through"
-    if isinstance(error, ValueError):
-        return "the address of the gateway or of a proxy cannot be used"
-    text = repr(error)
-    if "NameResolution" in text or "getaddrinfo" in text or "gaierror" in text:
-        return "the gateway's name was not found (is this computer online?)"
-    if "NewConnectionError" in text or "refused" in text.lower():
-        return "the connection was refused"
-    return "the connection broke"
+    return str(error) if isinstance(error, Unreadable) else what_broke(error)

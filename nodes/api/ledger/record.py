@@ -13,13 +13,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from ..gateway.answer import Task
 from .database import LedgerFile, damage, passing_over_damage
 
-UNSENT, SENDING, UNKNOWN, ACCEPTED, REFUSED, FAILED = "unsent", "sending", "unknown", "accepted", "refused", "failed"
-"""The states of a row. A task may exist in SENDING and UNKNOWN, exists in ACCEPTED, and has ended badly in FAILED."""
+
+class State:
+    """The states of a row.
+
+    A task may exist in SENDING and UNKNOWN, exists in ACCEPTED, and ended without a video in FAILED.
+    """
+
+    UNSENT: Final = "unsent"
+    SENDING: Final = "sending"
+    UNKNOWN: Final = "unknown"
+    ACCEPTED: Final = "accepted"
+    REFUSED: Final = "refused"
+    FAILED: Final = "failed"
+
 
 _MIGRATIONS = [
     """
@@ -97,7 +109,7 @@ class Row:
         """The row as it is once ``task`` is known to exist."""
         return replace(
             self,
-            state=ACCEPTED,
+            state=State.ACCEPTED,
             accepted_at=time.time(),
             task_id=task.task_id,
             task_created_at=task.created_at,
@@ -150,7 +162,7 @@ class Ledger:
 
     def is_under_way(self, row: Row) -> bool:
         """Whether a process that still lives is sending ``row``."""
-        return row.state == SENDING and self._file.is_alive(row.owner)
+        return row.state == State.SENDING and self._file.is_alive(row.owner)
 
     # Changes
 
@@ -167,7 +179,7 @@ class Ledger:
         if seen and seen.sent_at == now:
             now += 1e-6  # a clock may tick slowly, and each sending must be told from the one before
         created_at = seen.created_at if seen else now
-        claimed = replace(row, state=SENDING, owner=self.owner, created_at=created_at, sent_at=now)
+        claimed = replace(row, state=State.SENDING, owner=self.owner, created_at=created_at, sent_at=now)
         if seen is None:
             won = self._file.run(lambda connection: _insert_new(connection, claimed))
         else:

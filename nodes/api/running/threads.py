@@ -5,20 +5,16 @@ Only calls that are under way hold a thread, from a pool of our own.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    from ..gateway.outcome import Pace
-
-# asyncio takes as long to load as half of the pack. Whoever awaits anything here has it already, so it is imported
-# where it is used.
+from ..pace import Pace
 
 T = TypeVar("T")
 
@@ -41,8 +37,6 @@ class Watcher(Protocol):
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor
-
     # asyncio's own pool has six threads on two cores, which would send six requests at a time.
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="kling")
 
@@ -53,8 +47,6 @@ async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *a
     Raises:
         whatever ``function`` raises, and the host's interrupt.
     """
-    import asyncio
-
     watcher.raise_if_cancelled()
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -84,8 +76,6 @@ async def sleep(seconds: float, watcher: Watcher, pace: Pace, line: str = "", *,
         line: what the node shows, before the seconds that are left; empty to leave that to the watcher.
         aligned: wait up to a slice longer, for one of the moments at which all waiting nodes wake.
     """
-    import asyncio
-
     end = time.monotonic() + seconds
     if aligned:
         end += -end % pace.slice

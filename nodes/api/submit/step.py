@@ -1,7 +1,7 @@
-"""Sends a submission at most once, and remembers what became of it.
+"""One step of a submission: read the ledger, claim the row, POST, record the answer.
 
-Everything here runs in worker threads, a whole step at a time: what the ledger says, the claim, the POST and the
-note of its answer. Nobody can cancel a step in between.
+A step runs in a worker thread from beginning to end. Cancel, a closed event loop or an error in another node cannot
+come between a POST and the record of its answer.
 """
 
 from __future__ import annotations
@@ -16,23 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import GraphError, KlingError, SetupError, TaskNotFound, UnavailableError
-from ..gateway.answer import FAILED as TASK_FAILED
-from ..gateway.answer import Task
-from ..gateway.client import CONNECT_TIMEOUT, CREATE_TIMEOUT, Client
-from ..gateway.outcome import Attempt, Outcome
-from ..ledger.record import ACCEPTED, FAILED, REFUSED, SENDING, UNKNOWN, UNSENT, Ledger, Row
+from ..gateway.answer import Task, TaskStatus
+from ..gateway.client import Client
+from ..gateway.outcome import Outcome, PostResult
+from ..ledger.record import Ledger, Row, State
+from ..pace import LONGEST_POST, RESULT_LIFE
 from ..request.body import Text2VideoRequest
 
 _log = logging.getLogger("kling")
 
-RESULT_LIFE = 30 * 86_400
-"""Seconds after which Kling deletes results: an older task is not worth reusing."""
-
 _RECIPE = "1"
 """The version of the recipe for external_task_id. Changing it makes every old graph pay again."""
-
-_LONGEST_POST = CONNECT_TIMEOUT + 2 * CREATE_TIMEOUT
-"""Seconds after which a row that is still ``sending`` is looked up, even if its process lives. It is not resent."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +36,23 @@ class Step:
     Attributes:
         row: what to send.
         seen: the row as the ledger has it, None if it has none.
-        attempt: the POST that was just made.
-        is_sending: somebody is sending ``seen`` at this moment.
-        is_lost: nobody is left who could still record the answer to ``seen``.
+        result: what the POST of this step came to, None if there was none.
+        is_sending: whether some thread or process is sending ``seen`` now.
+        is_lost: whether nobody is left who could still record the answer to ``seen``.
     """
 
     row: Row
     seen: Row | None
-    attempt: Attempt | None = None
+    result: PostResult | None = None
     is_sending: bool = False
     is_lost: bool = False
 
 
 class Sender:
-    """Knows every submission to one gateway, and makes the POST for one that may be sent.
+    """Decides which submissions to one gateway may be sent, and sends them.
 
     Args:
-        base_url: the gateway, as ``client`` has it.
+        base_url: the gateway's address, the same as in ``client``.
     """
 
     def __init__(self, base_url: str, client: Client, ledger: Ledger) -> None:
@@ -83,7 +77,7 @@ class Sender:
         """Find out where the submission stands and, if it may be sent, send it once.
 
         Args:
-            absent: a row whose task is proven not to exist. If it is another one now, somebody has sent since.
+            absent: a row whose task is proven not to exist. It is sent again only if the ledger still has it unchanged.
 
         Raises:
             GraphError: the user's external_task_id belongs to another request, or its task is over.
@@ -96,7 +90,7 @@ class Sender:
             if self._is_still_there(step.seen):
                 return step
             step = self._plan(request, take, gone=step.seen)
-        if step.seen is None or step.seen.state in (UNSENT, REFUSED) or step.seen == absent:
+        if step.seen is None or step.seen.state in (State.UNSENT, State.REFUSED) or step.seen == absent:
             return self._post(step)
         is_sending = self._is_sending(step.seen)
         return replace(step, is_sending=is_sending, is_lost=_is_lost(step.seen, is_sending))
@@ -109,9 +103,9 @@ class Sender:
             return False
         if task.external_task_id not in (None, row.external_task_id):
             raise UnavailableError("The gateway answered with another task.")
-        if task.status == TASK_FAILED:
+        if task.status == TaskStatus.FAILED:
             self._ledger.fail(row.base_url, str(row.task_id), task.reason)
-        return task.status != TASK_FAILED
+        return task.status != TaskStatus.FAILED
 
     def _plan(self, request: Text2VideoRequest, take: int, gone: Row | None = None) -> Step:
         """What to send, and what is known of it.
@@ -124,8 +118,8 @@ class Sender:
         identity = [self._base_url, json.dumps(body, sort_keys=True, ensure_ascii=False), str(take)]
         fingerprint = _digest(*identity)
         seen = self._seen(fingerprint, own_id)
-        is_over = seen is not None and (seen.state == FAILED or seen == gone)
-        if own_id and seen and seen.fingerprint != fingerprint and seen.state not in (UNSENT, REFUSED):
+        is_over = seen is not None and (seen.state == State.FAILED or seen == gone)
+        if own_id and seen and seen.fingerprint != fingerprint and seen.state not in (State.UNSENT, State.REFUSED):
             raise GraphError(
                 f"The external_task_id {own_id} was used before, for another request or another take."
                 " Change it in KlingText2Video, or clear it to have one made."
@@ -141,7 +135,7 @@ class Sender:
         else:
             body["external_task_id"] = own_id or _mint(self._ledger.installation_id, *identity, str(attempt))
         text = json.dumps(body, ensure_ascii=False)
-        row = Row(self._base_url, body["external_task_id"], fingerprint, attempt, take, UNSENT, text)
+        row = Row(self._base_url, body["external_task_id"], fingerprint, attempt, take, State.UNSENT, text)
         return Step(row, None if is_over else seen)
 
     def _seen(self, fingerprint: str, own_id: str | None) -> Row | None:
@@ -162,33 +156,33 @@ class Sender:
             row = self._ledger.claim(step.row, step.seen)
             if row is None:
                 return step
-            attempt = self._client.create(row.request())
-            self._record(row, attempt)
-            return replace(step, row=row, attempt=attempt)
+            result = self._client.create(row.request())
+            self._record(row, result)
+            return replace(step, row=row, result=result)
         finally:
             with self._active_lock:
                 self._active.discard(external_task_id)
 
-    def _record(self, row: Row, attempt: Attempt) -> None:
-        if attempt.task:
-            self._keep(row, attempt.task)
+    def _record(self, row: Row, result: PostResult) -> None:
+        if result.task:
+            self._keep(row, result.task)
             return
-        states = {Outcome.LOST: UNKNOWN, Outcome.EXISTS: UNKNOWN, Outcome.REFUSED: REFUSED}
-        why = str(attempt.error) if attempt.error else attempt.reason
+        states = {Outcome.LOST: State.UNKNOWN, Outcome.EXISTS: State.UNKNOWN, Outcome.REFUSED: State.REFUSED}
+        why = str(result.error) if result.error else result.reason
         try:
-            self._ledger.settle(row, states.get(attempt.outcome, UNSENT), why)
-        except SetupError as error:  # the row still says that it was sent, so it will be looked up
+            self._ledger.settle(row, states.get(result.outcome, State.UNSENT), why)
+        except SetupError as error:  # the row still says that it is being sent, so it will be looked up
             _log.error("Kling: %s", error)
 
     def _keep(self, row: Row, task: Task) -> None:
         """Record a task that exists. While that fails, it is kept in memory and tried again with the next run."""
         try:
             self._ledger.accept(row, task)
-            if task.status == TASK_FAILED:
+            if task.status == TaskStatus.FAILED:
                 self._ledger.fail(row.base_url, task.task_id, task.reason)
             self._unrecorded.pop(row.fingerprint, None)
         except SetupError as error:
-            if task.status != TASK_FAILED:
+            if task.status != TaskStatus.FAILED:
                 self._unrecorded[row.fingerprint] = row, task
             _log.error("Kling: task_id %s of %s is not recorded: %s", task.task_id, row.external_task_id, error)
 
@@ -199,7 +193,7 @@ class Sender:
             TaskNotFound, UnavailableError, KlingError: as ``Client.query``.
         """
         known = self._ledger.find(row.base_url, row.external_task_id)
-        if known and known.state == ACCEPTED and known.external_task_id == row.external_task_id:
+        if known and known.state == State.ACCEPTED and known.external_task_id == row.external_task_id:
             return known.task()  # somebody else has found it meanwhile
         task = self._client.query(row.external_task_id)
         owner = self._ledger.find(row.base_url, task.task_id) or row
@@ -214,7 +208,7 @@ class Sender:
 
     def recover(self) -> Iterator[tuple[Row, str]]:
         """Look up every submission whose answer is still open, newest first; gives each with what was found."""
-        for row in self._ledger.rows(SENDING, UNKNOWN):
+        for row in self._ledger.rows(State.SENDING, State.UNKNOWN):
             if row.base_url != self._base_url:
                 yield row, "was sent to another gateway; set KLING_BASE_URL to that one"
             elif not _is_lost(row, self._is_sending(row)):
@@ -229,11 +223,11 @@ class Sender:
             return "no such task" if error.proven else "the gateway cannot look up an external_task_id"
         except KlingError as error:
             return str(error)
-        return f"found: task_id {task.task_id}" + (", which has failed" if task.status == TASK_FAILED else "")
+        return f"found: task_id {task.task_id}" + (", which has failed" if task.status == TaskStatus.FAILED else "")
 
     def _is_sending(self, row: Row) -> bool:
         """Whether somebody who still lives has claimed ``row`` and not settled it."""
-        if row.state == SENDING and row.owner == self._ledger.owner:
+        if row.state == State.SENDING and row.owner == self._ledger.owner:
             with self._active_lock:
                 return row.external_task_id in self._active
         return self._ledger.is_under_way(row)
@@ -241,10 +235,10 @@ class Sender:
 
 def _is_lost(row: Row, is_sending: bool) -> bool:
     """Whether a task may exist and nobody is left who could still record it."""
-    if row.state in (UNSENT, ACCEPTED, REFUSED, FAILED):
+    if row.state in (State.UNSENT, State.ACCEPTED, State.REFUSED, State.FAILED):
         return False
     # The clock may have been set back, too.
-    return not is_sending or abs(time.time() - row.sent_at) > _LONGEST_POST
+    return not is_sending or abs(time.time() - row.sent_at) > LONGEST_POST
 
 
 def _digest(*parts: str) -> str:
@@ -259,4 +253,4 @@ def _is_outdated(row: Row) -> bool:
     """Whether Kling has deleted the video. The later of two clocks counts: a wrong one must not buy a task again."""
     now, by_gateway = time.time(), (row.task_created_at or 0) / 1000
     made_at = max(row.sent_at, by_gateway if by_gateway < now + 86_400 else 0)
-    return row.state == ACCEPTED and now - made_at > RESULT_LIFE
+    return row.state == State.ACCEPTED and now - made_at > RESULT_LIFE

@@ -9,13 +9,14 @@ from ..errors import KlingError, UnavailableError
 from ..gateway.answer import Task
 from ..running.progress import Display, date
 from ..running.threads import Watcher, in_thread, sleep
-from ..submit.loop import Jobs
+from ..submit.account import Account
+from .poll import DOWNLOAD_SHARE
 from .transfer import Broken, Gone, Transfer
 
 _LONGEST_PAUSE = 60.0
 
 
-async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) -> tuple[Path, str]:
+async def download(account: Account, task: Task, directory: Path, watcher: Watcher) -> tuple[Path, str]:
     """Bring the video of a task into ``directory``, which is made if it is not there.
 
     Args:
@@ -30,12 +31,16 @@ async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) ->
         and the host's interrupt.
     """
     url = task.url or ""
-    pace = jobs.pace
-    transfer = Transfer(jobs.settings, task.task_id, directory, pace)
+    pace = account.pace
+    transfer = Transfer(account.settings, task.task_id, directory, pace)
     fruitless, best, refreshed_at = 0, 0, -1
     parting = "stopped. Run again to go on with the download, for free"
+
+    def done() -> float:
+        return 1 - DOWNLOAD_SHARE + DOWNLOAD_SHARE * transfer.done()
+
     try:
-        with Display(watcher, transfer.line, transfer.done, parting) as display:
+        with Display(watcher, transfer.line, done, parting) as display:
             while True:
                 try:
                     path = await in_thread(display, pace, transfer.run, url)
@@ -43,7 +48,7 @@ async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) ->
                     # Links run out, often sooner than the results do: the gateway may have a fresh one. So may that
                     # one, but whatever has brought something was worth asking for.
                     is_dead = transfer.received <= refreshed_at
-                    fresh = None if is_dead else await in_thread(display, pace, _fresh_url, jobs, task)
+                    fresh = None if is_dead else await in_thread(display, pace, _fresh_url, account, task)
                     if fresh is None:
                         raise _dead_link(gone, task) from None
                     if fresh == url:
@@ -69,9 +74,9 @@ async def download(jobs: Jobs, task: Task, directory: Path, watcher: Watcher) ->
         transfer.stop.set()
 
 
-def _fresh_url(jobs: Jobs, task: Task) -> str | None:
+def _fresh_url(account: Account, task: Task) -> str | None:
     try:
-        fresh = jobs.client.query(task.task_id)
+        fresh = account.client.query(task.task_id)
     except KlingError:
         return None
     # A relay or a cache may answer with another task, whose video is somebody else's.

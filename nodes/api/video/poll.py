@@ -12,13 +12,12 @@ import random
 import time
 
 from ..errors import BusyError, KlingError, SetupError, TaskNotFound, UnavailableError
-from ..gateway.answer import FAILED, SUCCEED, Task
-from ..gateway.outcome import Pace
+from ..gateway.answer import Task, TaskStatus, task_failed
 from ..ledger.record import Row
+from ..pace import RESULT_LIFE, Pace
 from ..running.progress import Display, clock, date
 from ..running.threads import Watcher, in_thread, sleep
-from ..submit.loop import Jobs, task_failed
-from ..submit.step import RESULT_LIFE
+from ..submit.account import Account
 
 _log = logging.getLogger("kling")
 
@@ -29,7 +28,7 @@ DOWNLOAD_SHARE = 0.1
 """The end of the bar that is left for the download."""
 
 
-async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Task:
+async def wait_for_video(account: Account, any_id: str, seconds: float, watcher: Watcher) -> Task:
     """Wait until a task has a video.
 
     Args:
@@ -46,20 +45,20 @@ async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Tas
         SetupError, BalanceError, GraphError: the gateway refuses the question.
         and the host's interrupt.
     """
-    pace = jobs.pace
-    row = await in_thread(watcher, pace, jobs.ledger.find, jobs.settings.base_url, any_id)
+    pace = account.pace
+    row = await in_thread(watcher, pace, account.ledger.find, account.settings.base_url, any_id)
     state = _State(any_id, row, pace)
     end = time.monotonic() + seconds
     with Display(watcher, state.line, state.done, state.parting()) as display:
         while True:
             try:
-                task = await in_thread(display, pace, _ask, jobs, row, state.task_id)
+                task = await in_thread(display, pace, _ask, account, row, state.task_id)
             except KlingError as error:
                 state.note_trouble(error)
             else:
-                if task.status == FAILED:
+                if task.status == TaskStatus.FAILED:
                     raise task_failed(task)
-                if task.status == SUCCEED and task.url:
+                if task.status == TaskStatus.SUCCEED and task.url:
                     return task
                 state.note_answer(task)
             now = time.monotonic()
@@ -70,7 +69,7 @@ async def wait(jobs: Jobs, any_id: str, seconds: float, watcher: Watcher) -> Tas
             await sleep(min(state.pause(now), last - now), display, pace, aligned=True)
 
 
-def _ask(jobs: Jobs, row: Row | None, task_id: str) -> Task:
+def _ask(account: Account, row: Row | None, task_id: str) -> Task:
     """Ask once and, in the same thread, record a failure: then a node cancelled meanwhile loses nothing.
 
     Args:
@@ -80,26 +79,26 @@ def _ask(jobs: Jobs, row: Row | None, task_id: str) -> Task:
         UnavailableError: no readable answer, or one about another task; asking again may help.
         KlingError: of another kind, as ``Client.query``.
     """
-    task = jobs.client.query(task_id)
-    if row and _is_another(jobs, row, task):
+    task = account.client.query(task_id)
+    if row and _is_another(account, row, task):
         raise UnavailableError("The gateway answered with another task.")
-    if task.status == FAILED:
+    if task.status == TaskStatus.FAILED:
         try:
-            jobs.ledger.fail(jobs.settings.base_url, task_id, task.reason)
+            account.ledger.fail(account.settings.base_url, task_id, task.reason)
         except SetupError as error:
             # Why the task failed is what the user has to know; the next look at it tries to record it again.
             _log.error("Kling: %s", error)
     return task
 
 
-def _is_another(jobs: Jobs, row: Row, task: Task) -> bool:
+def _is_another(account: Account, row: Row, task: Task) -> bool:
     """Whether ``task`` is not the one of ``row``: a relay or a cache may mix up its answers.
 
     Another task_id alone proves nothing, because relays that have ids of their own may pass on Kling's.
     """
     if task.external_task_id not in (None, row.external_task_id):
         return True
-    owner = None if task.task_id == row.task_id else jobs.ledger.find(row.base_url, task.task_id)
+    owner = None if task.task_id == row.task_id else account.ledger.find(row.base_url, task.task_id)
     return owner is not None and owner.external_task_id != row.external_task_id
 
 
@@ -147,7 +146,7 @@ class _State:
         if 0 <= now - created <= RESULT_LIFE:
             self._made_at = created
         self._word = " ".join(task.status.split())[:40] or "no status yet"
-        if task.status == SUCCEED:
+        if task.status == TaskStatus.SUCCEED:
             self._word = "succeed, its link is not there yet"
             self.succeeded_at = self.succeeded_at or time.monotonic()
         else:

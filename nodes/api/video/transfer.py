@@ -23,12 +23,13 @@ import requests
 
 from ..errors import KlingError, SetupError, UnavailableError
 from ..gateway.answer import first_words
-from ..gateway.outcome import Pace, retry_after
+from ..gateway.network_errors import what_broke
+from ..gateway.outcome import retry_after
 from ..ledger.filelock import acquire
+from ..pace import Pace
 from ..settings import Settings
 from . import untrusted
 from .mp4 import is_video, missing_bytes
-from .poll import DOWNLOAD_SHARE
 
 MAX_VARIABLE = "KLING_MAX_VIDEO_MB"
 MAX_DEFAULT = 2048
@@ -136,8 +137,8 @@ class Transfer:
         return f"downloading, {size} MB" + (f" ({self.trouble}, trying again)" if self.trouble else "")
 
     def done(self) -> float:
-        """How much of the node's work is done, from 0 to 1."""
-        return 1 - DOWNLOAD_SHARE + DOWNLOAD_SHARE * (min(1, self.received / self._total) if self._total else 0)
+        """How much of the file is here, from 0 to 1."""
+        return min(1, self.received / self._total) if self._total else 0
 
     # In a worker thread
 
@@ -192,7 +193,7 @@ class Transfer:
                 return True
         except OSError as error:
             # Every exception of requests is one; a bare one says, with its path, that the CA bundle is not there.
-            raise Broken(_reason(error)) from None
+            raise Broken(what_broke(error)) from None
         except KlingError:
             # None of these gets better by going on with what there is. A full disk gets it back.
             self._discard()
@@ -313,19 +314,10 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         yield from response.iter_content(_CHUNK)
     except OSError as error:  # every exception of requests is one
-        raise Broken(_reason(error)) from None
+        raise Broken(what_broke(error)) from None
 
 
 def _validator(response: requests.Response) -> str:
     """What names this very version of the file, "" without it. A weak ETag may stand for other bytes."""
     tag = response.headers.get("ETag", "")
     return response.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
-
-
-def _reason(error: Exception) -> str:
-    """What broke, without the address that the library's texts hold."""
-    if isinstance(error, requests.Timeout) or "timed out" in str(error):
-        return "the server does not answer"
-    if isinstance(error, requests.exceptions.SSLError) or "CA certificate" in str(error):
-        return "the secure connection failed (TLS certificate or proxy)"
-    return "the connection broke"

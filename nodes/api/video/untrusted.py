@@ -18,9 +18,11 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from ..errors import SetupError, UnavailableError
-from ..gateway.client import CONNECT_TIMEOUT, VERSION, Session
+from ..gateway.client import Session
 from ..gateway.log_filter import quiet
+from ..pace import CONNECT_TIMEOUT
 from ..settings import is_loopback
+from ..version import VERSION
 
 _HOPS = 6
 

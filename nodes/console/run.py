@@ -19,15 +19,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import host, workflow
-from .api.errors import GraphError, KlingError
-from .api.settings import BASE_URL_VARIABLE, KEY_VARIABLE, STATE_DIR_VARIABLE
-from .sandbox import Sandbox
-from .workflow.prompt import Catalogue, PromptNode, WorkflowError, printable_json, shown
-from .workflow.run import Ended, Outcome, Plan, run
-
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
-"""Exit codes."""
+from .. import host, workflow
+from ..api.errors import GraphError, KlingError
+from ..api.settings import BASE_URL_VARIABLE, KEY_VARIABLE, STATE_DIR_VARIABLE
+from ..sandbox import Sandbox
+from ..workflow.prompt import Catalogue, PromptNode, WorkflowError, printable_json, shown
+from ..workflow.run import Ended, Plan, Results, run
+from .output import ExitCode, can_show, json_text, say
 
 
 def run_file(
@@ -38,7 +36,7 @@ def run_file(
     dry_run: bool = False,
     in_sandbox: bool = False,
     output: str | None = None,
-) -> int:
+) -> ExitCode:
     """Run the Kling part of a workflow file; the task_ids are all that goes to standard output.
 
     Args:
@@ -62,25 +60,19 @@ def run_file(
     with _embedded_sandbox() if in_sandbox else nullcontext() as sandbox:
         # A run that sends nothing finds what only the nodes together can tell, before the first request is paid.
         rehearsal = _rehearse(plan)
-        if rehearsal.outcome.errors or dry_run:
+        if rehearsal.results.errors or dry_run:
             for body, url in rehearsal.requests() if dry_run else ():
                 _print_request(body, url)
-            return _end(plan, rehearsal.outcome, paid=False)
+            return _end(plan, rehearsal.results, paid=False)
         progress = _Progress(plan, directory)
         try:
-            asyncio.run(run(plan, _console, progress.outcome, done=progress.done))
+            asyncio.run(run(plan, _console, progress.results, done=progress.done))
         finally:
             for body in sandbox.creates() if sandbox else ():
                 say(f"the sandbox received:\n{json_text(body, sys.stderr)}")
             for task_id in progress.task_ids():
                 print(task_id, flush=True)  # noqa: T201
-    return _end(plan, progress.outcome, paid=bool(progress.task_ids()))
-
-
-def say(line: str) -> None:
-    """One line about what is going on. A program without a console has nobody to tell."""
-    if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+    return _end(plan, progress.results, paid=bool(progress.task_ids()))
 
 
 def copy_new(video: Path, directory: Path, task_id: str) -> Path:
@@ -107,7 +99,7 @@ class _Progress:
     """Tells how far a run has come, and keeps what it has to give."""
 
     def __init__(self, plan: Plan, directory: Path | None) -> None:
-        self.outcome = Outcome()
+        self.results = Results()
         self._plan = plan
         self._directory = directory
         self._count = 0
@@ -115,39 +107,37 @@ class _Progress:
     def done(self, node: PromptNode) -> None:
         """Say that one node has its result."""
         known = self._plan.classes[node.class_type]
-        results = zip(known.output_names, known.outputs, self.outcome.outputs[node.id], strict=False)
         told = []
-        for name, kind, values in results:
+        for name, kind, value in zip(known.output_names, known.outputs, self.results.outputs[node.id], strict=True):
             if kind == "VIDEO":
-                told += [self._keep(node, value) for value in values]
+                told.append(self._keep(node, value))
             elif name == "task_id":
-                told += [f"task_id {shown(value)}" for value in values]
+                told.append(f"task_id {shown(value)}")
         self._count += 1
         say(f"[{self._count}/{len(self._plan.order)}] {node}: {', '.join(told) or 'done'}")
 
     def task_ids(self) -> list[str]:
         """All that were made or found, in the order of the file."""
-        ids: list[str] = []
+        ids = []
         for node in self._plan.prompt.nodes.values():
-            known = self._plan.classes.get(node.class_type)
-            if known is not None and node.id in self.outcome.outputs:
-                number = known.output_named("task_id")
-                ids += map(str, self.outcome.outputs[node.id][number] if number is not None else ())
+            if node.id in self.results.outputs:
+                number = self._plan.classes[node.class_type].output_named("task_id")
+                if number is not None:
+                    ids.append(str(self.results.outputs[node.id][number]))
         return ids
 
     def _keep(self, node: PromptNode, video: object) -> str:
         """Copy a video to where the user wants it. Its name comes from the task, never from the file."""
         if self._directory is None or not isinstance(video, Path):
             return f"video {video}"
-        task_ids = self.outcome.inputs[node.id].get("task_id", [])
-        return f"wrote {copy_new(video, self._directory, str(next(iter(task_ids), '')))}"
+        return f"wrote {copy_new(video, self._directory, str(self.results.inputs[node.id]['task_id']))}"
 
 
 class _Rehearsal:
     """A run of everything that comes before sending."""
 
     def __init__(self, plan: Plan) -> None:
-        self.outcome = Outcome()
+        self.results = Results()
         self.plan = plan
         self._requests: dict[str, list[tuple[Mapping[str, Any], str]]] = {}
 
@@ -181,8 +171,8 @@ def _rehearse(plan: Plan) -> _Rehearsal:
         if plan.classes[node.class_type].makes_video or any(source in asking for source, _ in node.links().values()):
             asking.add(node.id)
     order = [node for node in plan.order if node.id not in asking]
-    rehearsal = _Rehearsal(Plan(plan.prompt, plan.classes, order, plan.pnginfo))
-    asyncio.run(run(rehearsal.plan, rehearsal.host_for, rehearsal.outcome, done=lambda node: None))
+    rehearsal = _Rehearsal(Plan(plan.prompt, plan.classes, order))
+    asyncio.run(run(rehearsal.plan, rehearsal.host_for, rehearsal.results, done=lambda node: None))
     return rehearsal
 
 
@@ -190,19 +180,19 @@ def _console(node: PromptNode) -> AbstractContextManager[object]:
     return host.use(host.ConsoleHost(label=str(node), out=sys.stderr or io.StringIO()))
 
 
-def _end(plan: Plan, outcome: Outcome, *, paid: bool) -> int:
+def _end(plan: Plan, results: Results, *, paid: bool) -> ExitCode:
     """Tell what went wrong, and choose the exit code."""
     for node in plan.order:
-        error = outcome.errors.get(node.id)
+        error = results.errors.get(node.id)
         if error is not None:
             told = _told(error)
             say(f"error: {node}:\n{told}" if told.startswith("- ") else f"error: {node}: {told}")
-        elif node.id in outcome.left_out and outcome.left_out[node.id] in outcome.errors:
-            say(f"{node}: not run, it needs {plan.prompt.nodes[outcome.left_out[node.id]]}")
-    if not outcome.errors:
-        return DONE
-    refused = all(isinstance(error, (GraphError, WorkflowError)) for error in outcome.errors.values())
-    return BAD_INPUT if refused and not paid else FAILED
+        elif node.id in results.left_out and results.left_out[node.id] in results.errors:
+            say(f"{node}: not run, it needs {plan.prompt.nodes[results.left_out[node.id]]}")
+    if not results.errors:
+        return ExitCode.DONE
+    refused = all(isinstance(error, (GraphError, WorkflowError)) for error in results.errors.values())
+    return ExitCode.BAD_INPUT if refused and not paid else ExitCode.FAILED
 
 
 def _told(error: BaseException) -> str:
@@ -243,28 +233,12 @@ def _embedded_sandbox() -> Iterator[Sandbox]:
                     os.environ[name] = value
 
 
-# ---- writing requests ----
-
-
 def _print_request(body: Mapping[str, Any], url: str) -> None:
     """A request as JSON to read and as a command to paste. The key stays a variable of the shell."""
-    data = json.dumps(body, ensure_ascii=not _can_show(body, sys.stdout))
+    data = json.dumps(body, ensure_ascii=not can_show(body, sys.stdout))
     print(json_text(body, sys.stdout))  # noqa: T201
     print(  # noqa: T201
         f'curl -X POST {shlex.quote(url)} -H "Authorization: Bearer ${KEY_VARIABLE}"'
         f" -H 'Content-Type: application/json' --data-raw {shlex.quote(printable_json(data))}",
         flush=True,
     )
-
-
-def json_text(body: object, stream: Any) -> str:
-    """Pretty JSON in the characters that a stream has; where it lacks one, in JSON's own escapes."""
-    return printable_json(json.dumps(body, ensure_ascii=not _can_show(body, stream), indent=2))
-
-
-def _can_show(body: object, stream: Any) -> bool:
-    try:
-        json.dumps(body, ensure_ascii=False).encode(getattr(stream, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -7,17 +7,17 @@ from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any
 
-from . import host
-from .api import settings
-from .api.ledger.record import SENDING, UNKNOWN, Ledger, Row
-from .api.submit import loop as jobs
-from .console import DONE, FAILED, json_text, say
-from .workflow.prompt import WorkflowError, shown
+from .. import host
+from ..api import settings
+from ..api.ledger.record import Ledger, Row, State
+from ..api.submit.account import open_account
+from ..workflow.prompt import WorkflowError, shown
+from .output import ExitCode, json_text, say
 
 _PROMPT_SHOWN = 40
 
 
-def list_tasks(*, as_json: bool) -> int:
+def list_tasks(*, as_json: bool) -> ExitCode:
     """Print all submissions, newest first: one line each, or all of them as JSON.
 
     Raises:
@@ -28,7 +28,7 @@ def list_tasks(*, as_json: bool) -> int:
         rows = ledger.rows()
     if as_json:
         print(json_text([_facts(row) for row in rows], sys.stdout))  # noqa: T201
-        return DONE
+        return ExitCode.DONE
     if not rows:
         say(f"Nothing has been sent yet (state directory {directory}).")
     columns = [[_time(row), _model(row), row.state, row.task_id or "-", row.external_task_id] for row in rows]
@@ -36,29 +36,29 @@ def list_tasks(*, as_json: bool) -> int:
     for row, line in zip(rows, columns, strict=True):
         cells = [shown(cell, 80).ljust(width) for cell, width in zip(line, widths, strict=True)]
         print("  ".join([*cells, shown(_prompt(row), _PROMPT_SHOWN)]))  # noqa: T201
-    return DONE
+    return ExitCode.DONE
 
 
-def recover_tasks() -> int:
+def recover_tasks() -> ExitCode:
     """Look up every submission whose answer was lost. None is ever sent again by this.
 
     Returns:
-        DONE if no answer is open any more, else FAILED.
+        ExitCode.DONE if no answer is open any more, else ExitCode.FAILED.
 
     Raises:
         SetupError: the key, the base URL or the ledger cannot be used.
     """
-    gateway = jobs.open_jobs(settings.load(host.current().state_dir()))
+    account = open_account(settings.load(host.current().state_dir()))
     count = 0
-    for row, found in gateway.recover():
+    for row, found in account.sender.recover():
         count += 1
         print(f"{shown(row.external_task_id)}: {shown(found, 500)}", flush=True)  # noqa: T201
     if not count:
         say("No submission is waiting to be looked up.")
-    return FAILED if gateway.ledger.rows(SENDING, UNKNOWN) else DONE
+    return ExitCode.FAILED if account.ledger.rows(State.SENDING, State.UNKNOWN) else ExitCode.DONE
 
 
-def show_task(any_id: str) -> int:
+def show_task(any_id: str) -> ExitCode:
     """Print one submission with its request as JSON.
 
     Args:
@@ -75,7 +75,7 @@ def show_task(any_id: str) -> int:
         raise WorkflowError(f"no task {shown(any_id)} in the state directory {directory}; `tasks` lists what there is.")
     for row in found:
         print(json_text(_facts(row) | {"request": row.request()}, sys.stdout))  # noqa: T201
-    return DONE
+    return ExitCode.DONE
 
 
 def _facts(row: Row) -> dict[str, Any]:

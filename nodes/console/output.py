@@ -1,0 +1,42 @@
+"""How the console speaks: exit codes, lines, JSON.
+
+Results go to standard output and everything else to standard error, so that a script can read the results alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import IntEnum
+from typing import Any
+
+from ..workflow.prompt import printable_json
+
+
+class ExitCode(IntEnum):
+    """What a command tells the shell."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    STOPPED = 130
+
+
+def say(line: str) -> None:
+    """Tell the user one line about what is going on. A program without a console has nobody to tell."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def json_text(body: object, stream: Any) -> str:
+    """Pretty JSON in the characters that a stream can show, with JSON's own escapes for all others."""
+    return printable_json(json.dumps(body, ensure_ascii=not can_show(body, stream), indent=2))
+
+
+def can_show(body: object, stream: Any) -> bool:
+    """Whether the stream's encoding has every character of ``body``."""
+    try:
+        json.dumps(body, ensure_ascii=False).encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

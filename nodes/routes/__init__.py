@@ -1,0 +1,28 @@
+"""What the browser asks the server. Each route does its own work; who may ask is decided in ``guard.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import host
+from ..api import settings
+from . import facts, key
+
+
+def register() -> None:
+    """Add all routes to ComfyUI's server. Outside ComfyUI it does nothing."""
+    table = host.routes()
+    if table is not None:
+        add_routes(table, lambda: settings.state_dir(host.current().state_dir()))
+
+
+def add_routes(table: Any, directory: Callable[[], Path]) -> None:
+    """Add all routes to an aiohttp ``RouteTableDef``.
+
+    Args:
+        directory: gives the state directory; called for each request.
+    """
+    key.add_routes(table, directory)
+    facts.add_routes(table)

@@ -1,0 +1,88 @@
+"""Who may use a route: ComfyUI's own page, and programs that are no browser. Other websites may not.
+
+Whoever can use this ComfyUI may also set the key. Its users are names in a list, without passwords, and each of them
+can already spend the key's money with a workflow. So the key belongs to the server and not to a user, also with
+``--multi-user``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from ..api.errors import SetupError
+from ..api.settings import KEY_VARIABLE
+
+_PRIVATE_NAMES = ("localhost", "local", "lan", "home", "internal", "intranet", "home.arpa", "test")
+"""Endings of names that nobody can register, so that no stranger's name server answers for them."""
+
+
+class Refusal(NamedTuple):
+    """Why a request is not answered: the HTTP status, and what to tell the user."""
+
+    status: int
+    error: str
+
+
+def refusal(method: str, headers: Mapping[str, str]) -> Refusal | None:
+    """Why a request must not be answered, None if it comes from ComfyUI's own page or from no browser at all.
+
+    A browser that sends Sec-Fetch-Site has judged by itself, and only over https or to this computer, where DNS
+    rebinding does not work. Else the Origin must be the host that was asked for (or the one that a proxy says was),
+    and over plain http that host must be an address, or a name that no stranger can make point here.
+    """
+    if method != "GET" and headers.get("Content-Type", "").split(";")[0].strip().lower() != "application/json":
+        return Refusal(415, "Content-Type must be application/json.")
+    site = headers.get("Sec-Fetch-Site", "")
+    if site:
+        own = site == "same-origin" or (site == "none" and method == "GET")
+    elif "Origin" in headers:
+        scheme, _, netloc = headers["Origin"].lower().partition("://")
+        asked = {headers.get(name, "").lower() for name in ("Host", "X-Forwarded-Host")} - {""}
+        own = netloc in asked and (scheme == "https" or _is_private(netloc))
+    else:
+        own = _is_private(headers.get("Host", ""))
+    if own:
+        return None
+    return Refusal(
+        403,
+        "Only ComfyUI's own page may do this. Open ComfyUI by https, by its IP address or as localhost,"
+        f" or set {KEY_VARIABLE} on the server.",
+    )
+
+
+def _is_private(netloc: str) -> bool:
+    try:
+        name = urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        name = name.rstrip(".")
+        return bool(name) and ("." not in name or name.endswith(tuple(f".{ending}" for ending in _PRIVATE_NAMES)))
+    return True
+
+
+def guarded(work: Callable[[Any], Awaitable[dict[str, Any]]]) -> Callable[[Any], Awaitable[Any]]:
+    """An aiohttp handler that answers our own page with the JSON that ``work`` gives for a request.
+
+    A SetupError of ``work`` becomes the answer 400 with its message.
+    """
+    from aiohttp import web  # ComfyUI brings it; the console may run without
+
+    def answer(status: int, body: dict[str, Any]) -> web.Response:
+        return web.json_response(body, status=status, headers={"Cache-Control": "no-store"})
+
+    async def handle(request: web.Request) -> web.Response:
+        refused = refusal(request.method, request.headers)
+        if refused:
+            return answer(refused.status, {"error": refused.error})
+        try:
+            return answer(200, await work(request))
+        except SetupError as error:
+            return answer(400, {"error": str(error)})
+
+    return handle

@@ -1,0 +1,171 @@
+"""Settings > Kling > API key: stores the key, and says whether there is one. It never gives the key back.
+
+Reading tells where the key comes from and its last four characters. No route reads or sets the gateway's address. A
+key in the environment wins over a saved one, and then none is saved here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..api import settings
+from ..api.errors import BalanceError, BusyError, KlingError, SetupError, TaskNotFound
+from ..api.gateway.client import Client
+from .guard import guarded
+
+BODY_MAX = 4096
+"""The most bytes that a request may bring. A key has about fifty."""
+
+_SHOWN = 4
+"""How many characters of a key are shown."""
+
+_LONG_ENOUGH = 12
+"""How long a key must be for them to give nothing away."""
+
+
+def add_routes(routes: Any, directory: Callable[[], Path]) -> None:
+    """Add the routes under ``/kling/key`` to an aiohttp ``RouteTableDef``.
+
+    Args:
+        directory: gives the state directory; called for each request.
+    """
+
+    async def read(request: Any) -> dict[str, Any]:
+        return describe_key(directory())
+
+    async def save(request: Any) -> dict[str, Any]:
+        save_key(directory(), await _key_in(request.content))
+        return describe_key(directory())
+
+    async def remove(request: Any) -> dict[str, Any]:
+        remove_key(directory())
+        return describe_key(directory())
+
+    async def test(request: Any) -> dict[str, Any]:
+        return await asyncio.to_thread(try_key, directory())
+
+    routes.get("/kling/key")(guarded(read))
+    routes.post("/kling/key")(guarded(save))
+    routes.delete("/kling/key")(guarded(remove))
+    routes.post("/kling/key/test")(guarded(test))
+
+
+def describe_key(directory: Path) -> dict[str, Any]:
+    """What the panel may know of the key in use.
+
+    Returns:
+        ``set`` (bool), ``source`` (``environment``, ``file`` or None), ``last4`` (text or None), and ``problem``:
+        why the key that is there cannot be used, or None.
+    """
+    source = "environment" if _from_environment() else "file" if _is_there(directory / settings.KEY_FILE) else None
+    shown: dict[str, Any] = {"set": False, "source": source, "last4": None, "problem": None}
+    if source is None:
+        return shown
+    try:
+        key = settings.find_key(directory).get_secret_value()
+    except SetupError as error:
+        return {**shown, "problem": str(error)}
+    return {**shown, "set": True, "last4": key[-_SHOWN:] if len(key) >= _LONG_ENOUGH else None}
+
+
+def save_key(directory: Path, text: object) -> None:
+    """Put a key into the state directory, in place of the one that may be there.
+
+    The file is its owner's alone (0600) from the moment it exists, and is there whole or not at all. Windows has no
+    such mode: there the file inherits the access list of the user's profile, which other users cannot read either.
+
+    Raises:
+        SetupError: the environment has a key, the text cannot be a key, or the file cannot be written.
+    """
+    if _from_environment():
+        raise SetupError(
+            f"{settings.KEY_VARIABLE} is set and wins over a saved key, so none was saved."
+            " Change it there, or unset it and restart ComfyUI."
+        )
+    key = settings.clean_key(text if isinstance(text, str) else "", "The key").get_secret_value()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(prefix=f".{settings.KEY_FILE}-", dir=directory)
+        try:
+            with os.fdopen(number, "w", encoding="utf-8") as file:
+                file.write(key)
+                file.flush()
+                os.fsync(number)
+            Path(name).replace(directory / settings.KEY_FILE)
+        except OSError:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise SetupError(f"The key could not be saved: {error.strerror}. Check the state directory.") from None
+
+
+def _from_environment() -> bool:
+    return bool(os.environ.get(settings.KEY_VARIABLE, "").strip())
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # something is there that cannot be read; find_key says so
+    return True
+
+
+def remove_key(directory: Path) -> None:
+    """Delete the saved key, if there is one.
+
+    Raises:
+        SetupError: it is still there.
+    """
+    try:
+        (directory / settings.KEY_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise SetupError(f"The key could not be removed: {error.strerror}. Check the state directory.") from None
+
+
+def try_key(directory: Path) -> dict[str, Any]:
+    """Ask the gateway, for nothing, whether it takes the key: an id that cannot exist is unknown to a good key.
+
+    Returns:
+        ``ok``; ``kind`` (``accepted``, ``refused``, ``balance``, ``busy`` or ``unavailable``), by which the panel
+        chooses its words; ``message``, what was found, without the gateway's host.
+    """
+    try:
+        Client(settings.load(directory)).query(f"key-check-{uuid.uuid4().hex}")
+    except TaskNotFound:
+        pass
+    except KlingError as error:
+        kind = next((word for kind, word in _FINDINGS.items() if isinstance(error, kind)), "unavailable")
+        return {"ok": False, "kind": kind, "message": str(error)}
+    return {"ok": True, "kind": "accepted", "message": "The gateway accepts the key."}
+
+
+_FINDINGS: dict[type[KlingError], str] = {SetupError: "refused", BalanceError: "balance", BusyError: "busy"}
+
+
+async def _key_in(content: Any) -> object:
+    """The member ``key`` of a JSON body.
+
+    Raises:
+        SetupError: the body is longer than any key, or is no JSON object.
+    """
+    body = b""
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > BODY_MAX:
+            raise SetupError("The key is longer than any that the gateway gives. Copy the key again, whole and alone.")
+    try:
+        return json.loads(body)["key"]
+    except (ValueError, TypeError, KeyError):
+        raise SetupError('The request must be a JSON object with the member "key".') from None
