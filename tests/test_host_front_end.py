@@ -568,7 +568,8 @@ def test_without_the_script_the_nodes_run(browser: Browser, comfyui: ComfyUI, ke
 
 def test_every_file_of_the_script_loads_as_an_extension(comfyui: ComfyUI) -> None:
     served = [path for path in comfyui.get("/extensions") if f"/{PACK}/" in path]
-    assert {path.rsplit("/", 1)[1] for path in served} == {path.name for path in (ROOT / "web" / "js").glob("*.js")}
+    files = {path.relative_to(ROOT / "web").as_posix() for path in (ROOT / "web" / "js").rglob("*.js")}
+    assert {path.split(f"/{PACK}/")[1] for path in served} == files
 
 
 def test_node_names_are_those_of_the_pack(comfyui: ComfyUI) -> None:

@@ -106,7 +106,7 @@ def test_texts_are_filled_with_the_same_values_in_every_language() -> None:
 
 
 def test_the_script_uses_every_text_and_no_other() -> None:
-    script = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "web" / "js").glob("*.js")))
+    script = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "web" / "js").rglob("*.js")))
     patterns = [re.escape(text) for text in re.findall(r'text\(\s*"([a-z_.]+)"', script)]
     for template in re.findall(r"text\(\s*`([^`]+)`", script):
         # A part such as ${problem} stands for whatever comes there.

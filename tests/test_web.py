@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-MODULES = sorted((ROOT / "web" / "js").glob("*.js"))
+SCRIPT = ROOT / "web" / "js"
+MODULES = {path.relative_to(SCRIPT).as_posix(): path for path in sorted(SCRIPT.rglob("*.js"))}
+ENTRY = "kling.js"
 # Node comes with the development dependencies, beside the Python that runs this.
 node = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent))
 needs_node = pytest.mark.skipif(node is None, reason="Node is not installed")
@@ -29,23 +32,46 @@ def test_the_scripts_own_tests_pass() -> None:
 
 
 @needs_node
-@pytest.mark.parametrize("module", [path for path in MODULES if path.name != "kling.js"], ids=lambda path: path.name)
-def test_a_module_does_nothing_by_being_loaded(module: Path) -> None:
+@pytest.mark.parametrize("module", [name for name in MODULES if name != ENTRY])
+def test_a_module_does_nothing_by_being_loaded(module: str) -> None:
     # ComfyUI loads every .js file as if it were an extension of its own; here there is no page to do anything with.
     assert node
-    script = f"import({str(module.as_uri())!r}).then((all) => console.log(Object.keys(all).length))"
+    script = f"import({MODULES[module].as_uri()!r}).then((all) => console.log(Object.keys(all).length))"
     done = subprocess.run([node, "-e", script], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0
 
 
+def imports(module: str) -> set[str]:
+    """What a module imports: paths inside web/js, or as written if they lead out of it."""
+    named = re.findall(r'from "([^"]+)"', MODULES[module].read_text(encoding="utf-8"))
+    paths = {name: posixpath.normpath(posixpath.join(posixpath.dirname(module), name)) for name in named}
+    return {path if path in MODULES else name for name, path in paths.items()}
+
+
 def test_only_the_entry_names_the_front_end() -> None:
     for module in MODULES:
-        named = re.findall(r'from "([^"]+)"', module.read_text(encoding="utf-8"))
-        outside = {name for name in named if not name.startswith("./")}
-        assert outside == (
-            {"../../../scripts/api.js", "../../../scripts/app.js"} if module.name == "kling.js" else set()
-        )
+        outside = imports(module) - set(MODULES)
+        assert outside == ({"../../../scripts/api.js", "../../../scripts/app.js"} if module == ENTRY else set()), module
+
+
+# What each room may import beside itself. The modules beside the entry are rooms of their own.
+ROOMS = {"page": set(), "graph": set(), "nodes": {"page", "graph"}, "key_panel.js": {"page"}}
+
+
+def test_the_rooms_import_only_what_they_may() -> None:
+    room = {module: module.split("/")[0] for module in MODULES}
+    assert set(room.values()) == {*ROOMS, ENTRY}
+    for module in set(MODULES) - {ENTRY}:
+        used = {room[other] for other in imports(module)}
+        assert used <= {room[module], *ROOMS[room[module]]}, module
+
+
+def test_what_reads_the_graph_touches_no_page() -> None:
+    for module in MODULES:
+        if module.startswith("graph/"):
+            code = re.sub(r"/\*.*?\*/", "", MODULES[module].read_text(encoding="utf-8"), flags=re.DOTALL)
+            assert not re.search(r"\b(document|window|navigator|globalThis|fetch\w*)\b", code), module
 
 
 def test_the_script_fetches_nothing_from_elsewhere() -> None:
@@ -55,5 +81,5 @@ def test_the_script_fetches_nothing_from_elsewhere() -> None:
 
 
 def test_the_script_has_no_copy_of_what_python_knows() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in MODULES)
+    text = "".join(path.read_text(encoding="utf-8") for path in MODULES.values())
     assert not re.search(r"kling-v\d|\b(512|2500)\b", text)

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { describe } from "../../web/js/panel.js";
-import { createTexts } from "../../web/js/texts.js";
+import { describe } from "../../web/js/key_panel.js";
+import { createTexts } from "../../web/js/page/texts.js";
 
 const TRANSLATIONS = {
   en: { kling: { task: { total: "Total {total} s, {total}", only: "English" } } },

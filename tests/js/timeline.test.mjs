@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { UNKNOWN } from "../../web/js/graph.js";
-import { connectedShots, timeline } from "../../web/js/timeline.js";
+import { UNKNOWN } from "../../web/js/graph/input_values.js";
+import { connectedShots, timeline } from "../../web/js/graph/timeline.js";
 import { Graph } from "./litegraph.mjs";
 
 const LIMITS = { prompt_max: 512, shortest: 3, longest: 15 };

@@ -6,14 +6,14 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { colourStyle, colourTables } from "./colours.js";
-import { make } from "./dom.js";
-import { keyPanel } from "./panel.js";
-import { followProgress, nodeByExecutionId } from "./progress.js";
-import { showTimeline } from "./storyboard.js";
-import { showSubmission } from "./submission.js";
-import { createTexts } from "./texts.js";
-import { showWaiting } from "./waiting.js";
+import { colourStyle, colourTables } from "./nodes/socket_colours.js";
+import { make } from "./page/dom.js";
+import { keyPanel } from "./key_panel.js";
+import { followProgress, nodeByExecutionId } from "./nodes/runs.js";
+import { showTimeline } from "./nodes/multi_shot.js";
+import { showSubmission } from "./nodes/text2video.js";
+import { createTexts } from "./page/texts.js";
+import { showWaiting } from "./nodes/video.js";
 
 const OURS = new Set(["KlingShot", "KlingMultiShot", "KlingCameraControl", "KlingText2Video", "KlingVideo"]);
 

@@ -1,9 +1,9 @@
 /** KlingMultiShot: its timeline, live while the user edits. */
 
-import { make } from "./dom.js";
+import { make } from "../page/dom.js";
 import { addStrip } from "./strip.js";
-import { connectedShots, timeline } from "./timeline.js";
-import { watch } from "./watch.js";
+import { connectedShots, timeline } from "../graph/timeline.js";
+import { watch } from "./redraw.js";
 
 /** A new node is wide enough for its lines; one from a file gets its own size after this. */
 const WIDTH = 300;

@@ -1,6 +1,6 @@
 /** A storyboard's timeline: when each shot plays, and what is wrong with it. No canvas, no DOM. */
 
-import { sourceNode, UNKNOWN, widgetValue } from "./graph.js";
+import { sourceNode, UNKNOWN, widgetValue } from "./input_values.js";
 
 /**
  * The shots that a KlingMultiShot will get, in playing order; inputs without a shot are left out.

@@ -1,8 +1,8 @@
 /** KlingVideo: what it waits for, or why it has stopped. */
 
-import { drawWords } from "./progress.js";
+import { drawWords } from "./runs.js";
 import { addStrip } from "./strip.js";
-import { watch } from "./watch.js";
+import { watch } from "./redraw.js";
 
 /** @param run {words}: gives what the node says of its run */
 export function showWaiting(node, run) {

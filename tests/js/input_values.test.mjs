@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { isWired, sourceNode, UNKNOWN, widgetValue } from "../../web/js/graph.js";
+import { isWired, sourceNode, UNKNOWN, widgetValue } from "../../web/js/graph/input_values.js";
 import { Graph } from "./litegraph.mjs";
 
 const INPUT = -10;

@@ -1,6 +1,6 @@
 /** Settings > Kling > API key: write-only. The key goes to the server once and is never read back. */
 
-import { make } from "./dom.js";
+import { make } from "./page/dom.js";
 
 const CONFIRM_MS = 4000;
 

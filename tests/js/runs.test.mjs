@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { followProgress, nodeByExecutionId } from "../../web/js/progress.js";
+import { followProgress, nodeByExecutionId } from "../../web/js/nodes/runs.js";
 import { Graph } from "./litegraph.mjs";
 
 function setUp() {

@@ -1,11 +1,11 @@
 /** KlingText2Video: what does not apply to the chosen model, what it waits for, and after a run the task_id. */
 
-import { copyText, make } from "./dom.js";
-import { findInput, findWidget, isWired, UNKNOWN, widgetValue } from "./graph.js";
-import { marks } from "./marks.js";
-import { drawWords } from "./progress.js";
+import { copyText, make } from "../page/dom.js";
+import { findInput, findWidget, isWired, UNKNOWN, widgetValue } from "../graph/input_values.js";
+import { marks } from "../graph/input_marks.js";
+import { drawWords } from "./runs.js";
 import { addStrip } from "./strip.js";
-import { watch } from "./watch.js";
+import { watch } from "./redraw.js";
 
 const READ = ["model_name", "mode", "duration", "sound"];
 const SOCKETS = ["camera_control", "multi_shot"];

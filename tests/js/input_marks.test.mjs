@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { marks } from "../../web/js/marks.js";
+import { marks } from "../../web/js/graph/input_marks.js";
 
 // Not the real models, which live in Python alone: one for each kind of difference.
 const FACTS = {

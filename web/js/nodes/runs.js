@@ -6,7 +6,7 @@
  * the workflow, text and all, and in every version it makes the node higher for good.
  */
 
-import { make } from "./dom.js";
+import { make } from "../page/dom.js";
 
 const HOSTS_WIDGET = "$$node-text-preview";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { COLOURS, colourStyle, colourTables } from "../../web/js/colours.js";
+import { COLOURS, colourStyle, colourTables } from "../../web/js/nodes/socket_colours.js";
 
 const NODES = { dark: "#353535", "dark, drawn with HTML": "#262729", light: "#f5f5f5", white: "#ffffff" };
 
