@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { marks } from "../../web/js/graph/input_marks.js";
+import { inputMarks } from "../../web/js/graph/input_marks.js";
 
 // Not the real models, which live in Python alone: one for each kind of difference.
 const FACTS = {
@@ -13,7 +13,7 @@ const FACTS = {
   },
 };
 const FINE = { mode: "std", duration: 5, sound: "off" };
-const look = (model_name, values = {}, wired = []) => marks(FACTS, { model_name, ...FINE, ...values }, new Set(wired));
+const look = (model_name, values = {}, connected = []) => inputMarks(FACTS, { model_name, ...FINE, ...values }, new Set(connected));
 const wrong = (...of) => look(...of).wrong.map(({ key }) => key);
 const unused = (...of) => Object.fromEntries(look(...of).unused.map(({ by, inputs }) => [by, inputs]));
 
@@ -59,12 +59,12 @@ test("a camera move is judged by model, mode and duration", () => {
   assert.deepEqual([disputed.wrong, disputed.notes.map(({ key }) => key)], [[], ["camera_disputed"]]);
 });
 
-test("values that a wire brings are taken for good", () => {
-  const found = marks(FACTS, { model_name: "mover" }, new Set(["camera_control"]));
+test("values that come from another node are trusted", () => {
+  const found = inputMarks(FACTS, { model_name: "mover" }, new Set(["camera_control"]));
   assert.deepEqual(found.wrong, []);
 });
 
 test("without a known model nothing is marked", () => {
-  assert.deepEqual(marks(FACTS, {}, new Set()), { unused: [], wrong: [], notes: [] });
-  assert.deepEqual(marks(FACTS, { model_name: "kling-v9" }, new Set()), { unused: [], wrong: [], notes: [] });
+  assert.deepEqual(inputMarks(FACTS, {}, new Set()), { unused: [], wrong: [], notes: [] });
+  assert.deepEqual(inputMarks(FACTS, { model_name: "kling-v9" }, new Set()), { unused: [], wrong: [], notes: [] });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { isWired, sourceNode, UNKNOWN, widgetValue } from "../../web/js/graph/input_values.js";
+import { isConnected, sourceNode, UNKNOWN, widgetValue } from "../../web/js/graph/input_values.js";
 import { Graph } from "./litegraph.mjs";
 
 const INPUT = -10;
@@ -69,7 +69,7 @@ test("muted and bypassed shots are as good as not connected", () => {
     const graph = new Graph();
     const shot = graph.shot("a", 1);
     shot.mode = mode;
-    assert.equal(isWired(graph.board(shot), "shot_1"), false);
+    assert.equal(isConnected(graph.board(shot), "shot_1"), false);
   }
 });
 

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { describe } from "../../web/js/key_panel.js";
 import { createTexts } from "../../web/js/page/texts.js";
 
 const TRANSLATIONS = {
@@ -36,13 +35,4 @@ test("the language may change while the page is open", () => {
 
 test("values cannot bring in placeholders of their own", () => {
   assert.equal(inLanguage("zh")("task.total", { total: "{total}" }), "总时长 {total} 秒");
-});
-
-test("the panel says where the key comes from, and never more than its end", () => {
-  const said = (state) => describe({ set: true, source: null, last4: null, problem: null, ...state }, (path) => path);
-  assert.equal(said({ set: false }), "panel.none");
-  assert.equal(said({ source: "file", last4: "cdef" }), "panel.file");
-  assert.equal(said({ source: "file" }), "panel.file_hidden");
-  assert.equal(said({ source: "environment", last4: "cdef" }), "panel.environment");
-  assert.equal(said({ set: false, source: "environment", problem: "no" }), "panel.problem");
 });

@@ -1,13 +1,14 @@
-/** Settings > Kling > API key: write-only. The key goes to the server once and is never read back. */
+/** Settings > Kling > API key. Write-only: the key goes to the server once and is never read back. */
 
 import { make } from "./page/dom.js";
+import { ask } from "./page/server.js";
 
 const CONFIRM_MS = 4000;
 
 /**
- * @param api ComfyUI's api object; its fetchApi knows the path that ComfyUI is served under
+ * @param api ComfyUI's api object
  * @param text from createTexts
- * @returns the element that the settings dialog shows; it has no value, so the dialog stores nothing
+ * @returns the element that the settings dialog shows; it has no value, so the dialog saves nothing
  */
 export function keyPanel(api, text) {
   const status = make("div.kling-status", text("panel.loading"));
@@ -34,14 +35,14 @@ export function keyPanel(api, text) {
     note,
   );
 
-  /** @param kind good, wrong or busy; @param detail the server's own words, shown small below */
+  /** @param kind good, wrong or busy; @param detail the server's own message, shown small below */
   const say = (kind, words, detail = "") => {
     result.replaceChildren(make("div", words), ...(detail ? [make("div.kling-detail", detail)] : []));
     result.dataset.kind = kind;
   };
 
   const showState = (state) => {
-    status.textContent = describe(state, text);
+    status.textContent = describeKey(state, text);
     status.classList.toggle("kling-wrong", Boolean(state.problem));
     const locked = state.source === "environment";
     input.disabled = save.disabled = locked;
@@ -50,12 +51,11 @@ export function keyPanel(api, text) {
     save.textContent = text(state.source === "file" ? "panel.replace" : "panel.save");
   };
 
-  /** One request; while it runs nothing else can be pressed. */
-  const ask = async (path, method, body, then) => {
+  /** Send one request. Nothing can be pressed while it runs. */
+  const request = async (path, method, body, then) => {
     panel.inert = true;
     try {
-      const answer = await send(api, path, method, body);
-      await then(answer);
+      then(await ask(api, path, method, body));
     } catch (error) {
       say("wrong", text("panel.failed"), error.message);
     } finally {
@@ -67,7 +67,7 @@ export function keyPanel(api, text) {
     event.preventDefault();
     const key = input.value;
     if (!key.trim()) return say("wrong", text("panel.empty"));
-    return ask("/kling/key", "POST", { key }, (state) => {
+    return request("/kling/key", "POST", { key }, (state) => {
       input.value = "";
       showState(state);
       say("good", text("panel.saved"));
@@ -76,25 +76,26 @@ export function keyPanel(api, text) {
 
   test.addEventListener("click", () => {
     say("busy", text("panel.testing"));
-    return ask("/kling/key/test", "POST", {}, ({ ok, kind, message }) =>
+    return request("/kling/key/test", "POST", {}, ({ ok, kind, message }) =>
       say(ok ? "good" : "wrong", text(`panel.test_${kind}`), ok ? "" : message),
     );
   });
 
-  let sure = null;
-  const unsure = () => {
-    clearTimeout(sure);
-    sure = null;
+  // The first click asks, a second one within a few seconds removes.
+  let confirming = null;
+  const stopConfirming = () => {
+    clearTimeout(confirming);
+    confirming = null;
     remove.textContent = text("panel.remove");
   };
   remove.addEventListener("click", () => {
-    if (sure === null) {
+    if (confirming === null) {
       remove.textContent = text("panel.confirm");
-      sure = setTimeout(unsure, CONFIRM_MS);
+      confirming = setTimeout(stopConfirming, CONFIRM_MS);
       return undefined;
     }
-    unsure();
-    return ask("/kling/key", "DELETE", {}, (state) => {
+    stopConfirming();
+    return request("/kling/key", "DELETE", {}, (state) => {
       showState(state);
       say("good", text("panel.removed"));
     });
@@ -103,26 +104,13 @@ export function keyPanel(api, text) {
   // Keys typed here must not reach the canvas behind the dialog.
   panel.addEventListener("keydown", (event) => event.key !== "Escape" && event.stopPropagation());
 
-  send(api, "/kling/key", "GET").then(showState, (error) => say("wrong", text("panel.failed"), error.message));
+  ask(api, "/kling/key").then(showState, (error) => say("wrong", text("panel.failed"), error.message));
   return panel;
 }
 
-/** What the panel says of the key in use. */
-export function describe(state, text) {
+/** What the panel says about the key in use. */
+export function describeKey(state, text) {
   if (state.problem) return text("panel.problem", { message: state.problem });
   if (!state.set) return text("panel.none");
   return text(`panel.${state.source}${state.last4 ? "" : "_hidden"}`, { last4: state.last4 });
-}
-
-/**
- * @returns the JSON that the server answers with
- * @throws Error with the server's words, if it refuses
- */
-async function send(api, path, method, body) {
-  const headers = { "Content-Type": "application/json" };
-  const options = method === "GET" ? {} : { method, headers, body: JSON.stringify(body) };
-  const response = await api.fetchApi(path, { cache: "no-store", ...options });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error ?? `HTTP ${response.status}`);
-  return answer;
 }

@@ -1,17 +1,17 @@
-/** Which inputs of KlingText2Video do not apply to the chosen model, and which values it will refuse. No DOM. */
+/** Which inputs of KlingText2Video the chosen model does not use, and which values it will refuse. */
 
 /**
- * @param facts what the server says: {models, camera}
- * @param values {model_name, mode, duration, sound}; what is not known is left out
- * @param wired names of the connected sockets (camera_control, multi_shot)
+ * @param facts the answer of GET /kling/models: {models, camera}
+ * @param values {model_name, mode, duration, sound}; unknown ones are left out
+ * @param connected names of the connected sockets (camera_control, multi_shot)
  * @returns {{unused: {by: "model"|"shots", inputs: string[]}[], wrong: {key: string, values: object}[],
- *   notes: {key: string, values: object}[]}} keys are those of the texts under kling.marks
+ *   notes: {key: string, values: object}[]}} each key names a text under kling.marks
  */
-export function marks(facts, values, wired) {
+export function inputMarks(facts, values, connected) {
   const model = facts.models[values.model_name];
   if (!model) return { unused: [], wrong: [], notes: [] };
   const name = values.model_name;
-  const storyboard = wired.has("multi_shot");
+  const storyboard = connected.has("multi_shot");
   const byModel = [];
   const wrong = [];
   const notes = [];
@@ -26,9 +26,9 @@ export function marks(facts, values, wired) {
   }
 
   if (model.camera_control === "no") {
-    if (wired.has("camera_control")) wrong.push({ key: "camera_model", values: { model: name } });
+    if (connected.has("camera_control")) wrong.push({ key: "camera_model", values: { model: name } });
     else byModel.push("camera_control");
-  } else if (wired.has("camera_control")) {
+  } else if (connected.has("camera_control")) {
     const { mode, duration } = facts.camera;
     const fits = fitsOrUnknown(values.mode, mode) && fitsOrUnknown(values.duration, duration);
     if (model.camera_control === "disputed") notes.push({ key: "camera_disputed", values: { model: name } });
@@ -52,7 +52,7 @@ function fitsOrUnknown(value, wanted) {
   return value === undefined || value === wanted;
 }
 
-/** Seconds in few words: `5, 10`, or `3–15` for an unbroken row. */
+/** Seconds in short: `5, 10`, or `3–15` for a range without gaps. */
 function range(seconds) {
   const last = seconds[seconds.length - 1];
   return seconds.length > 2 && last - seconds[0] === seconds.length - 1 ? `${seconds[0]}–${last}` : seconds.join(", ");

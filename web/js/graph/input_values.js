@@ -1,10 +1,10 @@
 /**
  * Where an input's value comes from: through reroutes, subgraph borders, bypassed and primitive nodes.
  *
- * Works on LiteGraph's objects but needs no canvas, so that Node can test it.
+ * It reads LiteGraph's objects, changes nothing, and knows nothing of the page.
  */
 
-/** Stands for a value that only a run would tell, because a node computes it. */
+/** A value that is known only in a run, because a node computes it. */
 export const UNKNOWN = Symbol("unknown");
 
 const SUBGRAPH_INPUT = "-10";
@@ -13,7 +13,7 @@ const MUTED = 2;
 const BYPASSED = 4;
 const HOPS_MAX = 100;
 
-/** ComfyUI's nodes whose only output is the value of their first widget. */
+/** ComfyUI's nodes that give the value of their first widget, and nothing else. */
 const PRIMITIVES = new Set([
   "PrimitiveNode",
   "PrimitiveInt",
@@ -25,7 +25,7 @@ const PRIMITIVES = new Set([
 
 /**
  * The node that feeds an input.
- * @returns the node; null if nothing arrives (not connected, or muted); UNKNOWN if it cannot be told.
+ * @returns the node; null if nothing arrives (not connected, or muted); UNKNOWN if only a run would tell
  */
 export function sourceNode(node, name) {
   const end = follow(node, slotOf(node, name), 0);
@@ -33,8 +33,8 @@ export function sourceNode(node, name) {
 }
 
 /**
- * The value that a widget will have in a run: its own, or what a wire brings.
- * @returns the value, or UNKNOWN.
+ * The value that a widget will have in a run: its own, or that of the node linked to it.
+ * @returns the value, or UNKNOWN
  */
 export function widgetValue(node, name) {
   const slot = slotOf(node, name);
@@ -47,8 +47,8 @@ export function widgetValue(node, name) {
   return first ? widgetValue(end.node, first.name) : UNKNOWN;
 }
 
-/** Whether something that is not muted is wired to an input. */
-export function isWired(node, name) {
+/** Whether an input is connected to a node that is not muted. */
+export function isConnected(node, name) {
   return sourceNode(node, name) !== null;
 }
 
@@ -73,8 +73,8 @@ function own(widget) {
 }
 
 /**
- * Follow a wire upstream.
- * @returns null, UNKNOWN, {node} that gives the value, or {host, widget}: an unconnected input of a subgraph's node.
+ * Follow a link upstream.
+ * @returns null, UNKNOWN, {node} that gives the value, or {host, widget}: an unconnected input of a subgraph's node
  */
 function follow(node, slot, hops) {
   return fromLink(node.graph, linkInto(node, slot), hops);
@@ -92,7 +92,7 @@ function fromLink(graph, link, hops) {
   return { node: origin };
 }
 
-/** A bypassed node hands on its first input of the output's type. */
+/** A bypassed node passes on its first connected input of the output's type. */
 function throughBypass(node, slot, hops) {
   const type = node.outputs?.[slot]?.type;
   const passed = node.inputs?.findIndex((input, index) => input.type === type && linkInto(node, index)) ?? -1;
@@ -108,7 +108,7 @@ function intoSubgraph(subgraph, slot, hops) {
 
 function outOfSubgraph(subgraph, slot, hops) {
   const hosts = allNodes(subgraph.rootGraph ?? subgraph).filter((node) => node.subgraph === subgraph);
-  // Used in several places, one shot inside can have several values at once.
+  // A subgraph that is used in several places can have a different value in each.
   if (hosts.length !== 1) return UNKNOWN;
   const [host] = hosts;
   if (linkInto(host, slot)) return follow(host, slot, hops);

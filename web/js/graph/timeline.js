@@ -1,4 +1,4 @@
-/** A storyboard's timeline: when each shot plays, and what is wrong with it. No canvas, no DOM. */
+/** A storyboard's timeline: when each shot plays, and what is wrong with it. */
 
 import { sourceNode, UNKNOWN, widgetValue } from "./input_values.js";
 
@@ -22,12 +22,12 @@ export function connectedShots(node, most) {
 }
 
 /**
- * Lay shots end to end.
+ * Lay the shots end to end.
  *
- * A value that only a run would tell is null in the result, and so are all times after it.
+ * A value that only a run would tell is null in the result, and so is every time after it.
  *
  * @param shots as from connectedShots
- * @param limits {prompt_max, shortest, longest} as the server gives them
+ * @param limits {prompt_max, shortest, longest}, from GET /kling/models
  * @returns {{shots: {socket, start, end, seconds, characters, problems: string[]}[], total: number|null,
  *   problems: string[]}} problems are `blank`, `long` and `duration` of a shot, `short` and `long` of the whole
  */
@@ -36,7 +36,7 @@ export function timeline(shots, limits) {
   const placed = shots.map(({ socket, prompt, duration }) => {
     const seconds = typeof duration === "number" ? duration : null;
     const end = start === null || seconds === null ? null : start + seconds;
-    // Characters as Python and Kling count them: a pair of surrogates is one.
+    // Python and Kling count code points; length would count a surrogate pair as two.
     const characters = typeof prompt === "string" ? [...prompt].length : null;
     const problems = [];
     if (characters !== null && !prompt.trim()) problems.push("blank");
@@ -47,7 +47,7 @@ export function timeline(shots, limits) {
     return shot;
   });
   const problems = [];
-  // A part that is known may be too long already, whatever the rest will be.
+  // The known shots alone can be too long already.
   const known = placed.reduce((sum, shot) => sum + (shot.seconds ?? 0), 0);
   if (shots.length && start !== null && start < limits.shortest) problems.push("short");
   if (known > limits.longest) problems.push("long");

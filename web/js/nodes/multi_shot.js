@@ -1,30 +1,26 @@
-/** KlingMultiShot: its timeline, live while the user edits. */
+/** KlingMultiShot's strip: the timeline of its shots, live while the user edits. */
 
-import { make } from "../page/dom.js";
-import { addStrip } from "./strip.js";
 import { connectedShots, timeline } from "../graph/timeline.js";
-import { watch } from "./redraw.js";
+import { make } from "../page/dom.js";
+import { liveStrip } from "./strip.js";
 
-/** A new node is wide enough for its lines; one from a file gets its own size after this. */
-const WIDTH = 300;
+/** Wide enough for the timeline's lines. A node from a file gets the file's size after this. */
+const NEW_NODE_WIDTH = 300;
 
-export function showTimeline(node, facts, text, language) {
-  node.setSize([Math.max(node.size[0], WIDTH), node.size[1]]);
-  let show = null;
+export function addMultiShotStrip(node, { facts, text, language }) {
+  node.setSize([Math.max(node.size[0], NEW_NODE_WIDTH), node.size[1]]);
   const look = () => ({ ...timeline(connectedShots(node, facts.shots.max), facts.shots), language: language() });
-  watch(node, look, (board) => {
-    show ??= addStrip(node, "kling_timeline");
-    show(...draw(board, facts.shots, text));
-  });
+  liveStrip(node, "kling_timeline", look, (storyboard) => draw(storyboard, facts.shots, text));
 }
 
-function draw(board, limits, text) {
-  if (!board.shots.length) return [make("div.kling-line.kling-dim", text("timeline.empty"))];
-  return [bar(board), ...board.shots.map((shot, index) => row(shot, index + 1, limits, text)), sum(board, limits, text)];
+function draw(storyboard, limits, text) {
+  const { shots } = storyboard;
+  if (!shots.length) return [make("div.kling-line.kling-dim", text("timeline.empty"))];
+  return [bar(shots), ...shots.map((shot, index) => shotLine(shot, index + 1, limits, text)), totalLine(storyboard, limits, text)];
 }
 
-function bar(board) {
-  const parts = board.shots.map((shot, index) => {
+function bar(shots) {
+  const parts = shots.map((shot, index) => {
     const part = make("div.kling-part", String(index + 1));
     part.style.flexGrow = String(Math.max(shot.seconds ?? 3, 1));
     part.classList.toggle("kling-wrong", shot.problems.length > 0);
@@ -34,7 +30,7 @@ function bar(board) {
   return make("div.kling-bar", {}, ...parts);
 }
 
-function row(shot, number, limits, text) {
+function shotLine(shot, number, limits, text) {
   const seconds = `${shot.start ?? "?"}–${shot.end ?? "?"} s`;
   const problems = shot.problems.map((problem) =>
     text(`timeline.${problem}`, { over: shot.characters - limits.prompt_max }),
@@ -51,10 +47,10 @@ function row(shot, number, limits, text) {
   return line;
 }
 
-function sum(board, limits, text) {
-  const total = text("timeline.total", { total: board.total ?? "?" });
-  const wrong = board.problems.length > 0;
-  const line = make(`div.kling-line.kling-total`, wrong ? `${total} ${text("timeline.range", limits)}` : total);
+function totalLine({ total, problems }, limits, text) {
+  const words = text("timeline.total", { total: total ?? "?" });
+  const wrong = problems.length > 0;
+  const line = make("div.kling-line.kling-total", wrong ? `${words} ${text("timeline.range", limits)}` : words);
   line.classList.toggle("kling-wrong", wrong);
   return line;
 }

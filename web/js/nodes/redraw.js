@@ -1,42 +1,43 @@
 /**
- * Looks at nodes a few times a second and redraws what has changed.
+ * Redraws what nodes show when it has changed.
  *
- * What a node shows depends on widgets, wires and other nodes, in this graph and in others. There is no event for
- * all of that, and hooks into foreign nodes would break them; looking costs a few microseconds.
+ * What a node shows depends on widgets, links and other nodes, in this graph and in others. No event covers all of
+ * that, and hooks into other packs' nodes could break them. So each node is checked a few times a second, which takes
+ * microseconds.
  */
 
-const EVERY_MS = 150;
+const INTERVAL_MS = 150;
 
 const watched = new Map();
 let timer = null;
 
 /**
  * @param node a LiteGraph node; it is forgotten when it is removed
- * @param look gives, as something JSON can write, all that the picture depends on
- * @param draw is called with it at first and whenever it has changed
+ * @param look gives everything that the picture depends on, as a value that JSON can hold
+ * @param draw is called with that value, at first and after each change
  */
-export function watch(node, look, draw) {
+export function redrawOnChange(node, look, draw) {
   watched.set(node, { look, draw, last: null });
   const { onRemoved } = node;
   node.onRemoved = function () {
     watched.delete(this);
     onRemoved?.apply(this, arguments);
   };
-  timer ??= setInterval(lookAtAll, EVERY_MS);
+  timer ??= setInterval(checkAll, INTERVAL_MS);
 }
 
-function lookAtAll() {
+function checkAll() {
   if (!watched.size) {
     clearInterval(timer);
     timer = null;
   }
   for (const [node, entry] of watched) {
-    // A node that is being loaded has no graph yet, and its strip would change the size it is loaded with.
+    // A node that is being loaded has no graph yet. A strip would change the size that the file gives it.
     if (!node.graph) continue;
     const seen = entry.look();
-    const text = JSON.stringify(seen);
-    if (text === entry.last) continue;
-    entry.last = text;
+    const json = JSON.stringify(seen);
+    if (json === entry.last) continue;
+    entry.last = json;
     entry.draw(seen);
   }
 }

@@ -1,59 +1,69 @@
 /**
- * What a node says of its run: the line that it shows while it waits, or why it has stopped.
+ * What the page hears about runs: each node's progress line or error, and its output. It draws nothing.
  *
- * The line is moved from ComfyUI's own widget into our strip.
- * ComfyUI shows progress text in a widget that it adds to the node. Before front end 1.40 that widget was saved with
- * the workflow, text and all, and in every version it makes the node higher for good.
+ * ComfyUI shows a progress line in a widget that it adds to the node, and never gives the node its old height back.
+ * Front ends before 1.40 also save that widget with the workflow. Our nodes have a strip for the line, so the widget
+ * is removed from them.
  */
 
-import { make } from "../page/dom.js";
-
-const HOSTS_WIDGET = "$$node-text-preview";
+const HOST_WIDGET = "$$node-text-preview";
 
 /**
- * Not every front end shows what went wrong in full, and a dialog is gone when it is closed.
- *
- * @param api ComfyUI's api object
- * @param findNode gives the node of an execution id such as `5`, or `7:5` in a subgraph
- * @param isOurs tells nodes that have a strip
- * @returns wordsOf(node): {text, wrong: whether it is an error}, or null when there is nothing to say
+ * @param api ComfyUI's api object, which sends the events
+ * @param app ComfyUI's app object, for its graph and outputs
+ * @param hasStrip tells nodes whose strip shows their messages
+ * @returns {{message: function, output: function}} message(node) gives {text, wrong: whether it is an error} or null;
+ *   output(node) gives what the node's last run returned to the page, or undefined. Neither survives a reload.
  */
-export function followProgress(api, findNode, isOurs) {
-  let words = new WeakMap();
+export function followRuns(api, app, hasStrip) {
+  let messages = new WeakMap();
   const note = (id, text, wrong) => {
-    const node = findNode(id);
-    if (!node || !isOurs(node)) return null;
-    words.set(node, { text, wrong });
+    const node = nodeByExecutionId(rootGraph(app), id);
+    if (!node || !hasStrip(node)) return null;
+    messages.set(node, { text, wrong });
     return node;
   };
 
   api.addEventListener("progress_text", ({ detail }) => {
     const node = note(detail.nodeId, detail.text, false);
     // ComfyUI adds its widget in the same event, before or after this.
-    if (node) queueMicrotask(() => dropHostsWidget(node));
+    if (node) queueMicrotask(() => removeHostWidget(node));
   });
   for (const event of ["execution_start", "execution_error", "execution_interrupted"]) {
     api.addEventListener(event, () => {
-      words = new WeakMap();
+      messages = new WeakMap();
     });
   }
+  // Some front ends shorten the error, and a dialog is gone once it is closed.
   api.addEventListener("execution_error", ({ detail }) => {
     if (detail.exception_message) note(detail.node_id, detail.exception_message.trim(), true);
   });
-  return (node) => words.get(node) ?? null;
+
+  return {
+    message: (node) => messages.get(node) ?? null,
+    output: (node) => app.nodeOutputs?.[outputId(node)],
+  };
 }
 
-/** @returns the elements that show what `wordsOf` gives */
-export function drawWords(words) {
-  return words === null ? [] : [make(words.wrong ? "div.kling-line.kling-wrong.kling-why" : "div.kling-line", words.text)];
+function rootGraph(app) {
+  return app.rootGraph ?? app.graph;
 }
 
-function dropHostsWidget(node) {
-  const widget = node.widgets?.find(({ name }) => name === HOSTS_WIDGET);
+/** The front end keeps outputs by node id, in a subgraph with the subgraph's id before it. */
+function outputId({ graph, id }) {
+  const inSubgraph = graph.isRootGraph === false || (graph.rootGraph && graph.rootGraph !== graph);
+  return inSubgraph ? `${graph.id}:${id}` : id;
+}
+
+function removeHostWidget(node) {
+  const widget = node.widgets?.find(({ name }) => name === HOST_WIDGET);
   if (widget) node.removeWidget(widget);
 }
 
-/** @returns the node that an execution id names, or undefined */
+/**
+ * @param id such as `5`, or `7:5` for node 5 in the subgraph of node 7
+ * @returns the node, or undefined
+ */
 export function nodeByExecutionId(root, id) {
   return String(id)
     .split(":")

@@ -1,6 +1,6 @@
-/** Colours of the sockets and wires that carry this pack's own types. */
+/** Colours of the sockets and links of the pack's own types. */
 
-/** Each stands out (3:1) from the nodes of the dark theme and of the light one, and from the others. */
+/** Contrast of at least 3:1 with the nodes of the dark and the light theme, and far from each other. */
 export const COLOURS = {
   KLING_SHOT: "#d2691e",
   KLING_MULTI_SHOT: "#3a86e8",
@@ -10,10 +10,10 @@ export const COLOURS = {
 /**
  * Give the types their colours.
  *
- * The front end clears the colour of every type that its palette does not know, at start and whenever the user
- * changes the theme. So each entry answers with ours while it is cleared; a palette that names the type wins.
+ * The front end clears the colour of every type that its palette does not name, at start and whenever the user
+ * changes the theme. So a cleared entry gives our colour. A palette that names the type wins.
  *
- * @param tables objects from type to colour: a canvas's sockets, and LiteGraph's wires
+ * @param tables objects from type to colour: the canvas's sockets, and LiteGraph's links
  */
 export function colourTables(tables) {
   for (const table of tables.filter(Boolean)) {
@@ -31,7 +31,7 @@ export function colourTables(tables) {
   }
 }
 
-/** The same for nodes that are drawn with HTML, which read CSS variables. */
+/** @returns the CSS variables with the same colours, for nodes drawn with HTML */
 export function colourStyle() {
   const lines = Object.entries(COLOURS).map(([type, colour]) => `--color-datatype-${type}: ${colour};`);
   return `:root { ${lines.join(" ")} }`;

@@ -1,26 +1,39 @@
 /**
- * A strip at the foot of a node that shows something and holds no value.
+ * A strip at the foot of a node, which shows something and holds no value. It knows nothing of what it shows.
  *
- * It must leave no trace in a saved workflow: it has no entry in widgets_values, and the height that it adds to the
- * node is taken off again when the node is written. So a file is the same with and without this script, and showing
- * more or fewer lines does not count as a change.
+ * A strip leaves no trace in a saved workflow. It has no entry in widgets_values, and the height that it adds is
+ * subtracted when the node is saved. So the file is the same with and without this script, and a line more or less
+ * does not count as a change.
  */
 
+import { make } from "../page/dom.js";
+import { redrawOnChange } from "./redraw.js";
+
 const MARGIN = 6;
-/** What LiteGraph puts between widgets. */
+/** The gap that LiteGraph leaves between widgets. */
 const SPACING = 4;
 const FRAMES = 20;
 
 /**
- * @param node a LiteGraph node that is part of a graph
+ * Show a strip that follows what it depends on. It is added with the first elements that there are to show.
+ *
  * @param name unique among the node's widgets
- * @returns show(...elements), which replaces what the strip shows; without elements there is no strip
+ * @param look gives everything that the strip depends on, as a value that JSON can hold
+ * @param draw turns that value into elements; with none there is no strip
  */
-export function addStrip(node, name) {
-  const content = document.createElement("div");
-  content.className = "kling-strip";
-  const frame = document.createElement("div");
-  frame.append(content);
+export function liveStrip(node, name, look, draw) {
+  let show = null;
+  redrawOnChange(node, look, (seen) => {
+    const elements = draw(seen);
+    if (elements.length) show ??= addStrip(node, name);
+    show?.(...elements);
+  });
+}
+
+/** @returns show(...elements), which replaces what the strip shows; without elements there is no strip */
+function addStrip(node, name) {
+  const content = make("div.kling-strip");
+  const frame = make("div", {}, content);
 
   const alone = !node.widgets?.length;
   const writesValues = "widgets_values" in node.serialize();
@@ -29,7 +42,7 @@ export function addStrip(node, name) {
   let added = 0;
   let settled = null;
 
-  /** How high the node would be without the strip. */
+  /** The node's height without the strip. */
   const bare = (whole) => (whole === settled?.whole ? settled.bare : whole - added);
 
   const resize = (to) => {
@@ -48,7 +61,7 @@ export function addStrip(node, name) {
       setValue: () => {},
     });
     widget.serialize = false;
-    // Front ends before hideInPanel leave out of their side panel only what is for the canvas.
+    // Front ends that do not know hideInPanel leave only canvas widgets out of their side panel.
     if (!widget.visibility) {
       const get = () => !globalThis.LiteGraph?.vueNodesMode;
       Object.defineProperty(widget.options, "canvasOnly", { get, enumerable: true });
@@ -63,21 +76,21 @@ export function addStrip(node, name) {
     resize(was);
   };
 
-  /** Make room for what is shown; nothing is known of it while the node is out of sight. */
+  /** Give the strip the height of its content, which is 0 while the node is out of view. */
   const fit = () => {
     if (!widget || !content.offsetHeight) return;
     const wanted = content.offsetHeight + 2 * MARGIN;
     if (wanted === height) return;
     const was = bare(node.size[1]);
     height = wanted;
-    // Text fields keep the height that they have; without any, the strip can use room that is free.
+    // Text areas keep their height. In a node without widgets, the strip uses the free room first.
     added = alone ? Math.max(0, node.computeSize()[1] - was) : height + SPACING;
     resize(was + added);
     settled = { bare: was };
     settle(settled, FRAMES);
   };
 
-  /** A node drawn with HTML takes the strip into room that it has to spare, and says so a few frames later. */
+  /** A node drawn with HTML puts the strip into its free room, and has its final height some frames later. */
   const settle = (mine, frames) => {
     mine.whole = node.size[1];
     if (frames && mine === settled) requestAnimationFrame(() => settle(mine, frames - 1));

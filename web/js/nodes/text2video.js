@@ -1,51 +1,47 @@
-/** KlingText2Video: what does not apply to the chosen model, what it waits for, and after a run the task_id. */
+/** KlingText2Video's strip: what does not fit the chosen model, the run's progress, and after it the task_id. */
 
-import { copyText, make } from "../page/dom.js";
-import { findInput, findWidget, isWired, UNKNOWN, widgetValue } from "../graph/input_values.js";
-import { marks } from "../graph/input_marks.js";
-import { drawWords } from "./runs.js";
-import { addStrip } from "./strip.js";
-import { watch } from "./redraw.js";
+import { inputMarks } from "../graph/input_marks.js";
+import { findInput, findWidget, isConnected, UNKNOWN, widgetValue } from "../graph/input_values.js";
+import { make } from "../page/dom.js";
+import { messageLines, taskLines } from "./run_lines.js";
+import { liveStrip } from "./strip.js";
 
-const READ = ["model_name", "mode", "duration", "sound"];
+const WIDGETS = ["model_name", "mode", "duration", "sound"];
 const SOCKETS = ["camera_control", "multi_shot"];
 const VEIL = 0.55;
 
-/**
- * @param run {output, words}: give what the node showed after its last run, and what it says of this one
- */
-export function showSubmission(node, facts, text, language, run) {
-  let show = null;
+export function addText2VideoStrip(node, { facts, text, language, runs }) {
   let unused = new Set();
   const look = () => {
     const values = Object.fromEntries(
-      READ.map((name) => [name, widgetValue(node, name)]).filter(([, value]) => value !== UNKNOWN),
+      WIDGETS.map((name) => [name, widgetValue(node, name)]).filter(([, value]) => value !== UNKNOWN),
     );
-    const found = marks(facts, values, new Set(SOCKETS.filter((name) => isWired(node, name))));
-    const task = run.output(node)?.kling?.[0] ?? null;
-    const words = run.words(node);
-    // Its last words are the task_id, which then stands here anyway.
-    const says = task && words && !words.wrong && words.text.includes(task.task_id) ? null : words;
-    return { ...found, model: values.model_name, task, says, language: language() };
+    const marks = inputMarks(facts, values, new Set(SOCKETS.filter((name) => isConnected(node, name))));
+    const task = runs.output(node)?.kling?.[0] ?? null;
+    const said = runs.message(node);
+    // The node's last message is its task_id, which has a line of its own here.
+    const message = task && said && !said.wrong && said.text.includes(task.task_id) ? null : said;
+    return { marks, model: values.model_name, message, task, language: language() };
   };
-  watch(node, look, (seen) => {
-    unused = new Set(seen.unused.flatMap((group) => group.inputs));
+  liveStrip(node, "kling_submission", look, ({ marks, model, message, task }) => {
+    unused = new Set(marks.unused.flatMap(({ inputs }) => inputs));
     dimText(node, "prompt", unused.has("prompt"));
-    show ??= addStrip(node, "kling_submission");
-    show(...drawMarks(node, seen, text), ...drawWords(seen.says), ...drawTask(seen.task, text));
     node.setDirtyCanvas?.(true, false);
+    return [...markLines(node, marks, model, text), ...messageLines(message), ...taskLines(task, text)];
   });
   veil(node, () => unused);
 }
 
-function drawMarks(node, seen, text) {
-  const lines = seen.unused.map(({ by, inputs }) => {
+function markLines(node, { unused, wrong, notes }, model, text) {
+  const unusedLine = ({ by, inputs }) => {
     const names = inputs.map((name) => shownName(node, name)).join(text("marks.comma"));
-    return make("div.kling-line.kling-dim", `⊘ ${text(`marks.unused_by_${by}`, { model: seen.model, inputs: names })}`);
-  });
-  for (const { key, values } of seen.wrong) lines.push(make("div.kling-line.kling-wrong", text(`marks.${key}`, values)));
-  for (const { key, values } of seen.notes) lines.push(make("div.kling-line.kling-dim", text(`marks.${key}`, values)));
-  return lines;
+    return make("div.kling-line.kling-dim", `⊘ ${text(`marks.unused_by_${by}`, { model, inputs: names })}`);
+  };
+  return [
+    ...unused.map(unusedLine),
+    ...wrong.map(({ key, values }) => make("div.kling-line.kling-wrong", text(`marks.${key}`, values))),
+    ...notes.map(({ key, values }) => make("div.kling-line.kling-dim", text(`marks.${key}`, values))),
+  ];
 }
 
 function shownName(node, name) {
@@ -53,25 +49,13 @@ function shownName(node, name) {
   return input?.label || findWidget(node, name)?.label || input?.localized_name || name;
 }
 
-function drawTask(task, text) {
-  if (!task) return [];
-  const button = make("button.kling-button", { type: "button", textContent: text("task.copy") });
-  button.addEventListener("click", async () => {
-    button.textContent = text((await copyText(task.task_id)) ? "task.copied" : "task.not_copied");
-  });
-  return [
-    make("div.kling-line.kling-task", {}, make("span.kling-id", { textContent: task.task_id, title: task.task_id }), button),
-    make("div.kling-line.kling-dim", text(task.reused ? "task.reused" : "task.submitted")),
-  ];
-}
-
-/** Text areas are HTML, which the veil on the canvas does not reach. */
+/** Text areas are HTML, which the veil on the canvas does not cover. */
 function dimText(node, name, dim) {
   const area = findWidget(node, name)?.element;
   if (area) area.style.opacity = dim ? String(1 - VEIL) : "";
 }
 
-/** Lay a veil of the node's own colour over what is not used. Only the picture changes, not the node. */
+/** Lay a veil of the node's own colour over unused inputs. Only the picture changes, not the node. */
 function veil(node, unused) {
   const { drawWidgets } = node;
   if (typeof drawWidgets !== "function") return;
@@ -83,7 +67,7 @@ function veil(node, unused) {
     context.globalAlpha = VEIL;
     context.fillStyle = this.renderingBgColor ?? this.bgcolor ?? globalThis.LiteGraph?.NODE_DEFAULT_BGCOLOR ?? "#353535";
     for (const widget of this.widgets ?? []) {
-      // What has an element of its own lies above the canvas.
+      // A widget with an element lies above the canvas.
       if (names.has(widget.name) && !widget.element && widget.y) context.fillRect(6, widget.y, this.size[0] - 12, 22);
     }
     for (const name of SOCKETS.filter((socket) => names.has(socket))) {

@@ -1,14 +1,8 @@
-/** KlingVideo: what it waits for, or why it has stopped. */
+/** KlingVideo's strip: its progress while it waits for the video, or why it stopped. */
 
-import { drawWords } from "./runs.js";
-import { addStrip } from "./strip.js";
-import { watch } from "./redraw.js";
+import { messageLines } from "./run_lines.js";
+import { liveStrip } from "./strip.js";
 
-/** @param run {words}: gives what the node says of its run */
-export function showWaiting(node, run) {
-  let show = null;
-  watch(node, () => run.words(node), (words) => {
-    if (words !== null) show ??= addStrip(node, "kling_waiting");
-    show?.(...drawWords(words));
-  });
+export function addVideoStrip(node, { runs }) {
+  liveStrip(node, "kling_waiting", () => runs.message(node), messageLines);
 }
