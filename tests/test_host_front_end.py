@@ -371,11 +371,11 @@ MARKS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "kling-v1": ({"duration": 5}, ["Not used by kling-v1: sound, multi_shot"]),
     "kling-v1-6": (
         {"duration": 7},
-        ["Not used by kling-v1-6: sound, camera_control, multi_shot", "kling-v1-6 cannot make 7 s, only 5, 10 s."],
+        ["Not used by kling-v1-6: sound, camera_control, multi_shot", "kling-v1-6 cannot make 7 s. Allowed: 5, 10 s."],
     ),
     "kling-v2-master": (
         {"duration": 10, "sound": "on"},
-        ["Not used by kling-v2-master: cfg_scale, camera_control, multi_shot", "kling-v2-master makes no sound."],
+        ["Not used by kling-v2-master: cfg_scale, camera_control, multi_shot", "kling-v2-master cannot make sound."],
     ),
     "kling-v3": ({"duration": 7, "sound": "on"}, ["Not used by kling-v3: cfg_scale"]),
 }
@@ -397,9 +397,9 @@ def test_a_storyboard_for_a_model_that_makes_none_is_marked_red(page: Page) -> N
     made = storyboard(page)
     camera = add(page, "KlingCameraControl", 540, 500)
     wire(page, camera, made["send"], "camera_control")
-    expect_lines(page, "Not used, the shots decide: prompt, duration", "kling-v3 may ignore the camera control.")
+    expect_lines(page, "Not used (the shots decide): prompt, duration", "kling-v3 may ignore the camera control.")
     set_widget(page, made["send"], "model_name", "kling-v2-master")
-    expect_lines(page, "takes no camera control. Disconnect it.", "makes no storyboards. Use kling-v3")
+    expect_lines(page, "does not support camera control. Disconnect it.", "does not support storyboards. Use kling-v3")
     assert page.locator(".kling-line.kling-wrong").count() == 2
     picture(page, "marks-wrong")
 
@@ -467,7 +467,7 @@ def test_a_task_that_was_there_already_is_called_so(page: Page, key: None, host_
     expect_lines(page, "Submitted as a new task.")
     add(page, "KlingText2Video", 700, 100, prompt="Twice the same")
     run(page)
-    expect_lines(page, "This task was there already: nothing was paid in this run.")
+    expect_lines(page, "This task already existed. Nothing was paid in this run.")
     picture(page, "task-reused")
 
 

@@ -37,7 +37,7 @@ test("a storyboard for a model that makes none is wrong, and says which model co
   assert.deepEqual(problem, { key: "multi_shot", values: { model: "plain", able: "teller" } });
 });
 
-test("sound that a model cannot make is wrong only while it is on", () => {
+test("sound is wrong only while it is on, with a model that cannot make it", () => {
   assert.deepEqual(wrong("plain", { sound: "on" }), ["sound"]);
   assert.deepEqual(unused("plain", { sound: "on" }).model.includes("sound"), false);
   assert.deepEqual(wrong("teller", { sound: "on" }), []);

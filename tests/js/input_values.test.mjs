@@ -7,13 +7,13 @@ import { Graph } from "./litegraph.mjs";
 const INPUT = -10;
 const OUTPUT = -20;
 
-test("a widget without a wire gives its own value", () => {
+test("an unconnected widget gives its own value", () => {
   const shot = new Graph().shot("a cat", 4);
   assert.equal(widgetValue(shot, "prompt"), "a cat");
   assert.equal(widgetValue(shot, "nothing of the kind"), UNKNOWN);
 });
 
-test("a wire from a primitive node brings that node's value", () => {
+test("a link from a primitive node gives that node's value", () => {
   for (const type of ["PrimitiveNode", "PrimitiveInt"]) {
     const graph = new Graph();
     const shot = graph.shot("", 4);
@@ -22,7 +22,7 @@ test("a wire from a primitive node brings that node's value", () => {
   }
 });
 
-test("a primitive node that is wired itself is followed further", () => {
+test("a primitive node that is connected itself is followed further", () => {
   const graph = new Graph();
   const shot = graph.shot("", 4);
   const near = graph.add("PrimitiveInt", { inputs: ["value"], widgets: { value: 1 } });
@@ -31,14 +31,14 @@ test("a primitive node that is wired itself is followed further", () => {
   assert.equal(widgetValue(shot, "duration"), 7);
 });
 
-test("what another node works out is not known before the run", () => {
+test("what another node computes is not known before the run", () => {
   const graph = new Graph();
   const shot = graph.shot("", 4);
   graph.wire(graph.add("MathExpression", { widgets: { expression: "1+1" } }), 0, shot, 1);
   assert.equal(widgetValue(shot, "duration"), UNKNOWN);
 });
 
-test("reroutes are looked through, however many", () => {
+test("any number of reroutes is followed", () => {
   const graph = new Graph();
   const shot = graph.shot("a", 1);
   let last = shot;
@@ -51,12 +51,12 @@ test("reroutes are looked through, however many", () => {
   assert.equal(sourceNode(board, "shot_1"), shot);
 });
 
-test("a reroute that nothing goes into is no source", () => {
+test("an unconnected reroute is no source", () => {
   const graph = new Graph();
   assert.equal(sourceNode(graph.board(graph.add("Reroute", { inputs: [""] })), "shot_1"), null);
 });
 
-test("wires in a ring end in unknown, not in an endless loop", () => {
+test("links in a ring give unknown, not an endless loop", () => {
   const graph = new Graph();
   const [one, two] = [graph.add("Reroute", { inputs: [""] }), graph.add("Reroute", { inputs: [""] })];
   graph.wire(one, 0, two, 0);
@@ -64,7 +64,7 @@ test("wires in a ring end in unknown, not in an endless loop", () => {
   assert.equal(sourceNode(graph.board(one), "shot_1"), UNKNOWN);
 });
 
-test("muted and bypassed shots are as good as not connected", () => {
+test("muted and bypassed shots count as not connected", () => {
   for (const mode of [2, 4]) {
     const graph = new Graph();
     const shot = graph.shot("a", 1);
@@ -73,7 +73,7 @@ test("muted and bypassed shots are as good as not connected", () => {
   }
 });
 
-test("a bypassed node hands on its input of the same type", () => {
+test("a bypassed node passes on its input of the same type", () => {
   const graph = new Graph();
   const shot = graph.shot("a", 1);
   const filter = graph.add("ShotFilter", {

@@ -1,4 +1,4 @@
-/** As much of LiteGraph as the tracing of values needs: graphs, nodes, wires and subgraphs. */
+/** The part of LiteGraph that the tests need: graphs, nodes, links and subgraphs. */
 
 export class Graph {
   constructor(root = null) {

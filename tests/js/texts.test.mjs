@@ -14,14 +14,14 @@ test("texts come in the front end's language, with their values", () => {
   assert.equal(inLanguage("en")("task.total", { total: 8 }), "Total 8 s, 8");
 });
 
-test("a regional language falls back to its mother, then to English", () => {
+test("a regional language falls back to its base language, then to English", () => {
   assert.equal(inLanguage("zh-TW")("task.total", { total: 1 }), "总时长 1 秒");
   assert.equal(inLanguage("zh")("task.only"), "English");
   assert.equal(inLanguage("fr")("task.only"), "English");
   assert.equal(inLanguage(undefined)("task.only"), "English");
 });
 
-test("a text that is missing everywhere shows its name", () => {
+test("a text that is missing in every language shows its path", () => {
   assert.equal(inLanguage("en")("task.nothing"), "task.nothing");
   assert.equal(createTexts(() => ({}), () => "en")("task.only"), "task.only");
 });

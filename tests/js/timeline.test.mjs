@@ -18,7 +18,7 @@ test("shots follow each other", () => {
   assert.deepEqual(board.problems, []);
 });
 
-test("no shots are no problem, they are nothing", () => {
+test("without shots the timeline is empty and has no problems", () => {
   assert.deepEqual(timeline([], LIMITS), { shots: [], total: 0, problems: [] });
 });
 
@@ -52,7 +52,7 @@ test("a duration that is no whole number of at least one second is a problem", (
   }
 });
 
-test("after an unknown length all times are unknown, but not the text's length", () => {
+test("after an unknown duration all times are unknown, but not the prompt's length", () => {
   const board = timeline([shot(3), shot(UNKNOWN), shot(4)], LIMITS);
   assert.deepEqual(
     board.shots.map(({ start, end, characters }) => [start, end, characters]),
@@ -62,7 +62,7 @@ test("after an unknown length all times are unknown, but not the text's length",
   assert.deepEqual(board.problems, []);
 });
 
-test("what is known may be too long already", () => {
+test("the known shots alone can be too long", () => {
   assert.deepEqual(timeline([shot(UNKNOWN), shot(9), shot(9)], LIMITS).problems, ["long"]);
 });
 
@@ -81,7 +81,7 @@ test("free inputs are skipped and the others keep their socket's number", () => 
   ]);
 });
 
-test("a shot from another pack's node is there, but unknown", () => {
+test("a shot from another pack's node is listed, but unknown", () => {
   const graph = new Graph();
   const board = graph.board(graph.add("SomeSwitch"));
   assert.deepEqual(connectedShots(board, 6), [{ socket: 1, prompt: UNKNOWN, duration: UNKNOWN }]);
