@@ -98,7 +98,7 @@ def test_a_row_that_somebody_sent_again_meanwhile_is_not_taken_for_the_one_prove
     assert claimed
     account.sender._record(claimed, account.client.create(claimed.request()))
     step = account.sender.advance(request(), 1, absent)
-    assert step.attempt is None and step.is_lost
+    assert step.result is None and step.is_lost
     assert len(sandbox.creates()) == 2
     assert submit(patient).task_id in sandbox.tasks and len(sandbox.tasks) == 1
 
@@ -141,7 +141,7 @@ def test_a_task_that_cannot_be_recorded_is_given_with_a_note_and_recorded_later(
         assert first.task_id == again.task_id and not first.reused and again.reused
         for submission in (first, again):
             (note,) = submission.notes
-            assert "stands in no record yet" in note and first.task_id in note
+            assert "is not saved yet" in note and first.task_id in note
         read_only(writer, False)
         assert submit(writer).notes == ()
         assert only_row(writer).task_id == first.task_id and len(sandbox.received) == 1
@@ -239,7 +239,7 @@ def test_recover_leaves_alone_what_is_under_way_or_elsewhere(sandbox: Sandbox, a
         for one in (living, elsewhere):
             assert one.ledger.claim(one.sender._plan(request(), 1).row, None)
         said = {row.base_url: said for row, said in account.sender.recover()}
-    assert said[sandbox.base_url] == "is being sent at this moment" and "another gateway" in said["https://two.example"]
+    assert said[sandbox.base_url] == "is being sent now" and "another gateway" in said["https://two.example"]
     assert sandbox.received == []
 
 

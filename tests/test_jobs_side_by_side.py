@@ -76,7 +76,7 @@ def test_a_second_one_waits_for_the_answer_to_the_first(gated: Sandbox, gate: Ga
     async def both(account: Account) -> list[Submission]:
         first = asyncio.ensure_future(submit_request(account, request(), 1, Watch()))
         await asyncio.to_thread(wait_until, lambda: gated.tasks, "the task is made")
-        return [await submit_request(account, request(), 1, Watch("being sent already", gate.open)), await first]
+        return [await submit_request(account, request(), 1, Watch("already being sent", gate.open)), await first]
 
     with opened(gated.base_url, state) as running:
         second, first = run(both(running))
@@ -96,7 +96,7 @@ def test_a_ledger_that_is_lost_while_a_post_is_in_flight_does_not_let_a_second_o
         await asyncio.to_thread(wait_until, lambda: gated.tasks, "the task is made")
         for path in state.glob("ledger.db*"):
             path.unlink()
-        return [await submit_request(account, request(), 1, Watch("being sent already", gate.open)), await first]
+        return [await submit_request(account, request(), 1, Watch("already being sent", gate.open)), await first]
 
     with opened(gated.base_url, state) as running:
         second, first = run(both(running))
@@ -132,7 +132,7 @@ def test_a_second_queue_during_a_cancelled_post_gets_its_task(gated: Sandbox, ga
     gate.shut()
     with opened(gated.base_url, state) as account:
         run(cancelled_in_mid_post(account, gated))
-        again = submit(account, watch=Watch("being sent already", gate.open))
+        again = submit(account, watch=Watch("already being sent", gate.open))
     assert list(gated.tasks) == [again.task_id] and len(gated.creates()) == 1
 
 

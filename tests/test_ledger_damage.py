@@ -105,7 +105,7 @@ def test_a_damaged_index_costs_no_row(
         assert ledger.claim(row("new"), None)
     (copy,) = copies(state)
     assert copy.read_bytes() == content and not leftovers(state)
-    assert f"{copy.name} and a new one was started, with the 10 tasks" in caplog.text
+    assert f"{copy.name}, and a new one was started with the 10 tasks" in caplog.text
 
 
 @pytest.mark.parametrize("index", INDEXES)

@@ -379,7 +379,7 @@ def test_a_failure_is_told_even_if_it_cannot_be_recorded(
 
     with pytest.raises(TaskFailed, match='"no"'):
         waited(account, task_id, Watcher(tmp_path, close_the_ledger))
-    assert "record of paid tasks" in caplog.text
+    assert "ledger of paid tasks" in caplog.text
 
 
 def test_an_id_that_nobody_knows_ends_it_when_it_is_no_longer_young(

@@ -1,7 +1,7 @@
-"""The file behind the ledger: opened, locked, migrated, replaced when it is damaged, and never deleted.
+"""The ledger's file: opened, locked, migrated, and replaced when it is damaged. It is never deleted.
 
-Threads share one connection under a lock; processes share the file. Beside it lie the random id of the
-installation and, for each process that uses it, a lock that ends with the process.
+Threads share one connection under a lock, and processes share the file. The same directory holds the random id of the
+installation and a lock for each process that uses the ledger.
 """
 
 from __future__ import annotations
@@ -31,25 +31,30 @@ _PROCESSES = "processes"
 _INSTALLATION = "installation_id"
 _DAMAGE = ("malformed", "not a database", "no such table", "no such column", "already exists", "file format")
 _SUFFIXES = ("-wal", "-shm", "-journal", "")
-_ABSENT, _CLOSED = (0, -1), (0, -2)
+
+_ABSENT = (0, -1)
+"""Stands for the identity of a file that does not exist."""
+
+_CLOSED = (0, -2)
+"""Stands for the identity of the file while none is open."""
 
 
 class LedgerFile:
-    """One database in one state directory, opened.
+    """One open database in one state directory.
 
     Args:
-        directory: made if it is not there.
-        migrations: one script for each schema version, in order; ``PRAGMA user_version`` counts those that have run.
-        probe: a query that fails if the tables are not as they should be.
-        rescue: copies what can still be read of a damaged file, its first argument, into a new one, its second, and
-            says how many rows these are.
+        directory: is made if it does not exist.
+        migrations: one script for each schema version, in order. ``PRAGMA user_version`` counts those that have run.
+        probe: a query that fails if the tables are damaged.
+        rescue: copies what can be read of a damaged file, its first argument, into a new one, its second. Returns the
+            number of rows.
 
     Attributes:
-        owner: a random name for this use of the file. While it is open, ``is_alive`` says so to all processes.
+        owner: a random name for this use of the file. All processes can ask ``is_alive`` about it.
         installation_id: tells this installation's tasks from those of strangers on the same account.
 
     Raises:
-        SetupError: it cannot be written, or was written by a newer version of the pack.
+        SetupError: it cannot be written, or a newer version of the pack wrote it.
     """
 
     def __init__(self, directory: Path, migrations: Sequence[str], probe: str, rescue: Rescue) -> None:
@@ -65,16 +70,16 @@ class LedgerFile:
             on_error.pop_all()
 
     def close(self) -> None:
-        """Give back the file and the mark that this process is alive."""
+        """Close the file, and release the lock that says that this process is alive."""
         with self._lock:
             self._connection.close()
             self._owner_lock.close()
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do one piece of work. If the file is damaged, do it again on the file opened anew, then on a new file.
+        """Do one piece of work. If the file is damaged, reopen it and try again, then replace it and try again.
 
         Args:
-            work: may be done up to three times. It raises ``damage`` for content that cannot be.
+            work: is called up to three times. It raises ``damage`` for content that must be damaged.
 
         Raises:
             SetupError: the file system or SQLite refuses.
@@ -84,17 +89,17 @@ class LedgerFile:
                 with passing_over_damage():
                     prepare()
                     return work(self._connection)
-            # The file opens, and yet the work fails: the damage lies in an index or in a later page.
+            # The file opens, but the work fails: an index or a later page is damaged.
             self._reopen(damaged=self._identity)
             return work(self._connection)
 
     def is_alive(self, owner: str) -> bool:
-        """Whether the process of this name still has the file open. Raises SetupError as ``run``."""
+        """Whether the process of this name still has the file open. Raises SetupError like ``run``."""
         with _refusing():
             return owner == self.owner or filelock.is_held(self._owner_path(owner))
 
     def _follow(self) -> None:
-        """Go over to the new file if somebody has replaced the old one."""
+        """Open the new file if somebody has replaced the old one."""
         if _identity(self._path) != self._identity:
             self._reopen()
 
@@ -104,12 +109,12 @@ class LedgerFile:
         self._connection = self._open_or_replace(damaged)
 
     def _open_or_replace(self, damaged: tuple[int, int] = _CLOSED) -> sqlite3.Connection:
-        """Open the file, or replace it if it is damaged. Notes which file it was: another process may replace it.
+        """Open the file, or replace it if it is damaged.
 
         Args:
             damaged: the identity of a file that opens, but was found to be damaged.
         """
-        # Two processes may find the damage at once; the second must not set aside the first one's new file.
+        # Two processes may find the damage at once. The second must not set aside the new file of the first.
         with self._alone():
             if _identity(self._path) == damaged:
                 self._replace()
@@ -124,13 +129,13 @@ class LedgerFile:
         return connection
 
     def _replace(self) -> None:
-        """Set the damaged file aside and put a new one in its place, with all that can still be read.
+        """Set the damaged file aside and put a new one in its place, with everything that can still be read.
 
-        REINDEX would not do for a damaged index: it walks the damaged pages to give them back, and fails as well.
+        REINDEX does not help with a damaged index: it reads the damaged pages to free them, and fails as well.
         """
         draft = self._path.with_name(f"{FILE}.{self.owner}")
         try:
-            # Until the new file is complete the damaged one stays: a full disk must not cost what can be read of it.
+            # The damaged file stays until the new one is complete, so that a full disk loses nothing readable.
             with closing(self._open(draft)) as new, closing(_connect(self._path)) as damaged:
                 new.execute("BEGIN")
                 rescued = self._rescue(damaged, new)
@@ -147,7 +152,7 @@ class LedgerFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             self._migrate(connection)
-            # The first page may be whole while the table is not.
+            # The first page may be intact while the table is not.
             connection.execute(self._probe).fetchone()
         except BaseException:
             connection.close()
@@ -158,8 +163,8 @@ class LedgerFile:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(self._migrations):
             raise SetupError(
-                "The record of paid tasks was written by a newer version of this pack. Update the pack;"
-                " nothing was sent."
+                "A newer version of this pack wrote the ledger of paid tasks. Nothing was sent. Update the pack and run"
+                " again."
             )
         if version == len(self._migrations):
             return
@@ -171,20 +176,20 @@ class LedgerFile:
         connection.execute("COMMIT")
 
     def _announce_owner(self) -> sqlite3.Connection:
-        """Hold a lock for as long as this process lives, and sweep up after processes that ended long ago."""
+        """Take a lock for the life of this process, and remove those of processes that ended long ago."""
         for leftover in (self._directory / _PROCESSES).glob("*.lock"):
             with suppress(OSError, sqlite3.Error):
-                # A day, so that no file is taken away between its making and its locking.
+                # A day, so that no file is removed between its creation and its locking.
                 if time.time() - leftover.stat().st_mtime > 86_400 and not filelock.is_held(leftover):
                     leftover.unlink()
         held = filelock.acquire(self._owner_path(self.owner))
         if held is None:
-            raise sqlite3.OperationalError("a new lock is taken already")
+            raise sqlite3.OperationalError("a new lock is already held")
         return held
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other processes from making or replacing files at the same time."""
+        """Keep other processes from creating or replacing files at the same time."""
         with filelock.held(self._directory / "files.lock", timeout=10) as obtained:
             if not obtained:
                 raise sqlite3.OperationalError("another process holds its lock")
@@ -196,7 +201,7 @@ class LedgerFile:
     def _read_installation_id(self) -> str:
         """The random id that tells this installation's tasks from those of strangers on the same account.
 
-        It lies in a file of its own: losing it with a damaged ledger would make every old graph pay again.
+        It has a file of its own. If it were lost with a damaged ledger, every old graph would be paid again.
         """
         path = self._directory / _INSTALLATION
         with self._alone():
@@ -204,7 +209,7 @@ class LedgerFile:
             if re.fullmatch(rb"[0-9a-f]{32}\s*", found):
                 return found.decode("ascii").strip()
             if found:
-                _log.warning("Kling: the file %s was damaged and has been made anew.", path.name)
+                _log.warning("Kling: the file %s was damaged and was created again.", path.name)
             new = uuid.uuid4().hex
             draft = path.with_name(f"{path.name}.{self.owner}")
             with draft.open("w", encoding="ascii") as file:
@@ -216,7 +221,7 @@ class LedgerFile:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Tells a file from another one that was put in its place."""
+    """What tells a file from another one under the same name."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -226,34 +231,33 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-    # A byte that went bad in one row must not hide all others.
+    # A bad byte in one row must not hide all other rows.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     return connection
 
 
 def _set_aside(path: Path, rescued: int) -> None:
     aside = path.with_name(f"ledger-damaged-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}.db")
-    # The main file last: what belongs to it must not be taken for the new file's.
+    # The main file goes last. Its companions must not be taken for those of the new file.
     for suffix in _SUFFIXES:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))
     _log.warning(
-        "Kling: the record of paid tasks was damaged. It was kept as %s and a new one was started,"
-        " with the %d tasks that could still be read. All others are found by their external_task_id when their graph"
-        " runs again.",
+        "Kling: the ledger of paid tasks was damaged. It was kept as %s, and a new one was started with the %d tasks"
+        " that could still be read. Any other task is found by its external_task_id when its graph runs again.",
         aside.name,
         rescued,
     )
 
 
 def damage(what: str) -> sqlite3.DatabaseError:
-    """The error for content that cannot be, where SQLite itself sees nothing wrong."""
+    """The error for content that must be damaged although SQLite itself reports nothing."""
     return sqlite3.DatabaseError(f"{what} is malformed")
 
 
 @contextmanager
 def passing_over_damage() -> Iterator[None]:
-    """Go on after the block if the file turns out to be damaged. A full disk, a lock or a permission still raises."""
+    """Continue after the block if the file is damaged. A full disk, a lock or a permission still raises."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -264,17 +268,17 @@ def passing_over_damage() -> Iterator[None]:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Turn what the file system or SQLite refuses into an error that stops the run before money is spent."""
+    """Turn errors of the file system and of SQLite into one that stops the run before money is spent."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         raise SetupError(
-            f"The record of paid tasks cannot be used ({_cause(error)}), so nothing may be sent. Free space or mend the"
-            " permissions of the state directory, then run again. Set KLING_STATE_DIR to another directory only if no"
-            " task was paid yet: a new record knows nothing of earlier tasks, and their graphs would be paid again."
+            f"The ledger of paid tasks cannot be used ({_cause(error)}), so nothing may be sent. Free disk space or fix"
+            " the permissions of the state directory, then run again. Set KLING_STATE_DIR to another directory only if"
+            " no task was paid yet: a new ledger knows no earlier tasks, and their graphs would be paid again."
         ) from None
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong, without the path that the text of an OSError holds."""
+    """What went wrong, without the path that an OSError shows."""
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

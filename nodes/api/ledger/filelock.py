@@ -1,7 +1,7 @@
-"""Locks between processes that end with the process, on every system, without a dependency.
+"""Locks between processes. They end with their process, on every system, and need no dependency.
 
-SQLite already holds a file lock for each open transaction, by the means of the system at hand, and the system
-drops it when the process ends in whatever way. An empty database with an exclusive transaction is such a lock.
+An empty SQLite database with an open exclusive transaction is such a lock. SQLite uses the file locks of the system at
+hand, and the system releases them however the process ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def acquire(path: Path, timeout: float = 0.0) -> sqlite3.Connection | None:
         timeout: seconds to wait for another holder.
 
     Returns:
-        The connection that holds it, None if another one holds it.
+        The connection that holds it, None if somebody else holds it.
 
     Raises:
         sqlite3.Error: the file cannot be made or opened.
@@ -33,7 +33,7 @@ def acquire(path: Path, timeout: float = 0.0) -> sqlite3.Connection | None:
             return None
         if "not a database" not in str(error):
             raise
-        # Something wrote into the file. It could be read, so nobody holds it, and its content never mattered.
+        # Something else wrote into the file. It could be read, so nobody holds the lock, and its content is unused.
         path.write_bytes(b"")
         return acquire(path, timeout)
     return connection
@@ -41,7 +41,7 @@ def acquire(path: Path, timeout: float = 0.0) -> sqlite3.Connection | None:
 
 @contextmanager
 def held(path: Path, timeout: float) -> Iterator[bool]:
-    """Hold the lock for a block of code; yields whether it was obtained within ``timeout`` seconds."""
+    """Hold the lock for a block of code. Yields whether it was obtained within ``timeout`` seconds."""
     connection = acquire(path, timeout)
     if connection is None:
         yield False
@@ -51,7 +51,7 @@ def held(path: Path, timeout: float) -> Iterator[bool]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process, this one or another, holds the lock."""
+    """Whether a running process, this one or another, holds the lock."""
     if not path.exists():
         return False
     with held(path, 0.0) as obtained:

@@ -1,7 +1,7 @@
-"""The record of every submission: one SQLite row each, written before the POST and after its answer.
+"""One row for each submission, written before the POST and after its answer.
 
-It answers three questions: was this paid already, is somebody sending it right now, and which answers are still
-open. It never holds the key. Threads share one connection under a lock; processes share the file.
+The ledger answers three questions: was this already paid, is somebody sending it now, and which answers are still
+open. It never holds the key.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _MIGRATIONS = [
     CREATE INDEX unsettled ON submissions (state) WHERE state IN ('sending', 'unknown');
     """,
 ]
-"""One script for each schema version, in order: only ever added to."""
+"""One script for each schema version, in order. Scripts are added, never changed."""
 
 _TIMES_END = 1e11
-"""No row was made after this Unix time, of the year 5138. A calendar cannot hold much more."""
+"""A Unix time of the year 5138. A later time in a row is damage."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,15 @@ class Row:
     """One submission.
 
     Attributes:
-        fingerprint: what makes two submissions the same: gateway, body and take.
-        attempt: 1, and one more after each failed or outdated task of the same fingerprint.
+        external_task_id: unique at one gateway.
+        fingerprint: the same for two submissions with the same gateway, body and take.
+        attempt: counts the submissions of one fingerprint. A new one follows a failed or outdated task.
+        state: one of ``State``.
         body: the request body as JSON text.
-        owner: the process that sends it, while ``state`` is ``sending``.
-        created_at, sent_at, accepted_at: Unix time in seconds; 0 for not yet.
+        owner: the process that sends the request, while ``state`` is ``sending``.
+        created_at, sent_at, accepted_at: Unix time in seconds, 0 for not yet.
         task_created_at: the gateway's time in milliseconds.
-        error: why it was refused, lost or failed.
+        error: why the request was refused, its answer lost, or the task failed.
     """
 
     base_url: str = field(repr=False)
@@ -95,18 +97,18 @@ class Row:
     error: str = ""
 
     def request(self) -> Mapping[str, Any]:
-        """The body as it was sent, without anything in it where a damaged page has garbled its text."""
+        """The body as it was sent. It is empty where damage made its text unreadable."""
         with suppress(ValueError, RecursionError):
             body = json.loads(self.body)
             return body if isinstance(body, dict) else {}
         return {}
 
     def task(self) -> Task:
-        """What the ledger knows of the task of an accepted row."""
+        """What the ledger knows about the task of an accepted row."""
         return Task(str(self.task_id), created_at=self.task_created_at, request_id=self.request_id)
 
     def accepted(self, task: Task) -> Row:
-        """The row as it is once ``task`` is known to exist."""
+        """The row with ``task`` in it."""
         return replace(
             self,
             state=State.ACCEPTED,
@@ -124,13 +126,13 @@ _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM submissions"
 
 
 class Ledger:
-    """The record in one state directory.
+    """The ledger of one state directory.
 
     Args:
-        directory: made if it is not there.
+        directory: is made if it does not exist.
 
     Raises:
-        SetupError: it cannot be written, or was written by a newer version of the pack. Nothing may be sent then.
+        SetupError: it cannot be written, or a newer version of the pack wrote it. Then nothing may be sent.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -140,7 +142,7 @@ class Ledger:
         self.failures = 0
 
     def close(self) -> None:
-        """Give back the file and the mark that this process is alive."""
+        """Close the file, and let other processes know that this one is done."""
         self._file.close()
 
     # Questions
@@ -161,23 +163,23 @@ class Ledger:
         return self._select(f"{where} ORDER BY created_at DESC, attempt DESC", *states)
 
     def is_under_way(self, row: Row) -> bool:
-        """Whether a process that still lives is sending ``row``."""
+        """Whether a running process is sending ``row``."""
         return row.state == State.SENDING and self._file.is_alive(row.owner)
 
     # Changes
 
     def claim(self, row: Row, seen: Row | None) -> Row | None:
-        """Mark ``row`` as being sent by this process, if nobody has touched it since it was seen.
+        """Mark ``row`` as being sent by this process, if nobody has changed it since it was read.
 
         Args:
-            seen: the row as the caller last read it, None for one that was not there.
+            seen: the row as the caller read it, None if there was none.
 
         Returns:
-            The row as it stands now. None when somebody else was faster; nothing may be sent then.
+            The row as it is now. None if somebody else was faster; then nothing may be sent.
         """
         now = time.time()
         if seen and seen.sent_at == now:
-            now += 1e-6  # a clock may tick slowly, and each sending must be told from the one before
+            now += 1e-6  # each claim needs a time of its own, and some clocks tick slowly
         created_at = seen.created_at if seen else now
         claimed = replace(row, state=State.SENDING, owner=self.owner, created_at=created_at, sent_at=now)
         if seen is None:
@@ -189,24 +191,24 @@ class Ledger:
         return claimed if won else None
 
     def accept(self, row: Row, task: Task) -> None:
-        """Record the task that was made. Never undone by anything but ``fail``."""
+        """Record the task that was made. Only ``fail`` changes the row after that."""
         self._record(row.accepted(task), "state != 'failed'")
 
     def settle(self, row: Row, state: str, error: str) -> None:
-        """Record an attempt that brought no task: ``unsent``, ``refused`` or ``unknown``, and why.
+        """Record a POST that brought no task: ``unsent``, ``refused`` or ``unknown``, and why.
 
         Args:
-            row: as ``claim`` gave it. Whoever claimed it since then knows more, and is left alone.
+            row: as ``claim`` returned it. If it was claimed again since then, nothing is changed.
         """
         settled = replace(row, state=state, error=error)
         self._record(settled, "state = 'sending' AND owner = ? AND sent_at = ?", row.owner, row.sent_at)
 
     def _record(self, row: Row, condition: str, *values: object) -> None:
-        """Write what became of ``row``, also where the file was replaced by a new one while it was on its way."""
+        """Write the new state of ``row``. If the file was replaced meanwhile, the new one may lack the row."""
         self._file.run(lambda connection: _update(connection, row, condition, *values) or _insert(connection, row))
 
     def fail(self, base_url: str, task_id: str, reason: str) -> None:
-        """Record that a task ended without a video, so that the same graph may be paid anew."""
+        """Record that a task ended without a video, so that the same graph may be paid again."""
         statement = "UPDATE submissions SET state = 'failed', error = ? WHERE base_url = ? AND task_id = ?"
         self._file.run(lambda connection: connection.execute(statement, (reason, base_url, task_id)))
         self.failures += 1
@@ -223,26 +225,26 @@ def _row(columns: tuple[Any, ...]) -> Row:
     """The row with these columns.
 
     Raises:
-        sqlite3.DatabaseError: they cannot be. A damaged page can give NULL where the schema allows none.
+        sqlite3.DatabaseError: they are damaged. A damaged page can hold NULL where the schema allows none.
     """
     if all(map(isinstance, columns, _TYPES)):
         row = Row(*columns)
-        # Every row was claimed, and so has times. With zeros in their place a task would look too old to be reused.
+        # Every row was claimed and therefore has times. With zeros a task would look too old to be reused.
         are_times = all(1 <= moment < _TIMES_END for moment in (row.created_at, row.sent_at))
         task_id = row.task_id or ""
-        # Bytes that are no text were read as U+FFFD.
+        # Bytes that are not UTF-8 were read as U+FFFD.
         if are_times and "\ufffd" not in task_id and "\0" not in task_id:
             return row
     raise damage("a row")
 
 
 def _rescue(damaged: sqlite3.Connection, new: sqlite3.Connection) -> int:
-    """Copy the rows that can still be read, and say how many these are."""
+    """Copy the rows that can still be read. Returns their number."""
     return sum(_insert(new, row) for row in _readable(damaged))
 
 
 def _readable(damaged: sqlite3.Connection) -> Iterator[Row]:
-    """All rows up to the first damage from either end of the table. No index is used: it may be what is damaged."""
+    """The rows before the first damage, read from both ends of the table. Indexes are not used; they may be damaged."""
     for order in ("ASC", "DESC"):
         with passing_over_damage():
             for columns in damaged.execute(f"{_SELECT} ORDER BY base_url {order}, external_task_id {order}"):
@@ -257,14 +259,14 @@ def _insert(connection: sqlite3.Connection, row: Row) -> bool:
 
 
 def _insert_new(connection: sqlite3.Connection, row: Row) -> bool:
-    """Insert a row that was not found, unless another one has taken its place meanwhile.
+    """Insert a row that was not found. Returns whether it was inserted; somebody else may have been faster.
 
     Raises:
-        sqlite3.DatabaseError: one is in its place, but the index does not know it.
+        sqlite3.DatabaseError: the row exists, but the index lacks it.
     """
     if _insert(connection, row):
         return True
-    # Else the caller would wait for ever: told that somebody was faster, and never finding who.
+    # Without this check the caller would wait forever for a row that it cannot find.
     found = connection.execute(
         "SELECT 1 FROM submissions INDEXED BY by_fingerprint WHERE base_url = :base_url AND external_task_id = :id AND"
         " fingerprint = (SELECT fingerprint FROM submissions WHERE base_url = :base_url AND external_task_id = :id)",

@@ -96,7 +96,7 @@ class Sender:
         return replace(step, is_sending=is_sending, is_lost=_is_lost(step.seen, is_sending))
 
     def _is_still_there(self, row: Row) -> bool:
-        """Ask for a task that is old by this computer's clock, which may be wrong: asking is free, a task is not."""
+        """Ask for a task that is old by this computer's clock. The clock may be wrong, and asking is free."""
         try:
             task = self._client.query(str(row.task_id))
         except TaskNotFound:
@@ -108,10 +108,10 @@ class Sender:
         return task.status != TaskStatus.FAILED
 
     def _plan(self, request: Text2VideoRequest, take: int, gone: Row | None = None) -> Step:
-        """What to send, and what is known of it.
+        """What to send, and what is known about it.
 
         Args:
-            gone: a row whose task is no longer there.
+            gone: a row whose task no longer exists.
         """
         body = request.body()
         own_id = body.get("external_task_id")
@@ -139,14 +139,14 @@ class Sender:
         return Step(row, None if is_over else seen)
 
     def _seen(self, fingerprint: str, own_id: str | None) -> Row | None:
-        """What is known of a submission: from the ledger, or from memory while the ledger cannot be written."""
+        """What is known about a submission: from the ledger, or from memory while the ledger cannot be written."""
         if unrecorded := self._unrecorded.get(fingerprint):
             self._keep(*unrecorded)
             return unrecorded[0].accepted(unrecorded[1])
         return self._ledger.find(self._base_url, own_id) if own_id else self._ledger.latest(fingerprint)
 
     def _post(self, step: Step) -> Step:
-        """Claim, send, record. Whatever becomes of the caller, the answer stands in the ledger afterwards."""
+        """Claim, send, record. The answer is recorded even if the caller is gone by then."""
         external_task_id = step.row.external_task_id
         with self._active_lock:
             if external_task_id in self._active:
@@ -175,7 +175,7 @@ class Sender:
             _log.error("Kling: %s", error)
 
     def _keep(self, row: Row, task: Task) -> None:
-        """Record a task that exists. While that fails, it is kept in memory and tried again with the next run."""
+        """Record a task that exists. If that fails, keep it in memory and try again with the next run."""
         try:
             self._ledger.accept(row, task)
             if task.status == TaskStatus.FAILED:
@@ -187,14 +187,14 @@ class Sender:
             _log.error("Kling: task_id %s of %s is not recorded: %s", task.task_id, row.external_task_id, error)
 
     def adopt(self, row: Row) -> Task:
-        """Ask the gateway for the task of ``row`` and record it, also one that has failed.
+        """Ask the gateway for the task of ``row`` and record it, even if it has failed.
 
         Raises:
-            TaskNotFound, UnavailableError, KlingError: as ``Client.query``.
+            TaskNotFound, UnavailableError, KlingError: as in ``Client.query``.
         """
         known = self._ledger.find(row.base_url, row.external_task_id)
         if known and known.state == State.ACCEPTED and known.external_task_id == row.external_task_id:
-            return known.task()  # somebody else has found it meanwhile
+            return known.task()  # another thread or process found it meanwhile
         task = self._client.query(row.external_task_id)
         owner = self._ledger.find(row.base_url, task.task_id) or row
         if row.external_task_id != owner.external_task_id or task.external_task_id not in (None, row.external_task_id):
@@ -203,16 +203,16 @@ class Sender:
         return task
 
     def is_recorded(self, row: Row) -> bool:
-        """Whether the task of ``row`` stands in the ledger, and not only in memory."""
+        """Whether the task of ``row`` is in the ledger, and not only in memory."""
         return row.fingerprint not in self._unrecorded
 
     def recover(self) -> Iterator[tuple[Row, str]]:
-        """Look up every submission whose answer is still open, newest first; gives each with what was found."""
+        """Look up every submission whose answer is still open, newest first. Yields each row with the result."""
         for row in self._ledger.rows(State.SENDING, State.UNKNOWN):
             if row.base_url != self._base_url:
-                yield row, "was sent to another gateway; set KLING_BASE_URL to that one"
+                yield row, "was sent to another gateway; set KLING_BASE_URL to it"
             elif not _is_lost(row, self._is_sending(row)):
-                yield row, "is being sent at this moment"
+                yield row, "is being sent now"
             else:
                 yield row, self._recovered(row)
 
@@ -226,7 +226,7 @@ class Sender:
         return f"found: task_id {task.task_id}" + (", which has failed" if task.status == TaskStatus.FAILED else "")
 
     def _is_sending(self, row: Row) -> bool:
-        """Whether somebody who still lives has claimed ``row`` and not settled it."""
+        """Whether a running process has claimed ``row`` and not settled it."""
         if row.state == State.SENDING and row.owner == self._ledger.owner:
             with self._active_lock:
                 return row.external_task_id in self._active
@@ -234,10 +234,10 @@ class Sender:
 
 
 def _is_lost(row: Row, is_sending: bool) -> bool:
-    """Whether a task may exist and nobody is left who could still record it."""
+    """Whether a task may exist and nobody is left to record it."""
     if row.state in (State.UNSENT, State.ACCEPTED, State.REFUSED, State.FAILED):
         return False
-    # The clock may have been set back, too.
+    # The clock may also have been set back.
     return not is_sending or abs(time.time() - row.sent_at) > LONGEST_POST
 
 
@@ -250,7 +250,7 @@ def _mint(*parts: str) -> str:
 
 
 def _is_outdated(row: Row) -> bool:
-    """Whether Kling has deleted the video. The later of two clocks counts: a wrong one must not buy a task again."""
+    """Whether Kling has deleted the video. The later of two clocks counts, so that a wrong one buys nothing again."""
     now, by_gateway = time.time(), (row.task_created_at or 0) / 1000
     made_at = max(row.sent_at, by_gateway if by_gateway < now + 86_400 else 0)
     return row.state == State.ACCEPTED and now - made_at > RESULT_LIFE
