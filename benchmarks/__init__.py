@@ -1,1 +1,1 @@
-"""How fast the pack is, measured side by side with what it could be. See README.md."""
+"""How fast the pack is, compared with what it could be. See README.md."""

@@ -1,135 +1,131 @@
-"""Many at once, and waiting, inside a real ComfyUI: only when COMFYUI_PATH names one (see CONTRIBUTING.md)."""
+"""Many tasks at once, and waiting, inside a real ComfyUI: only if COMFYUI_PATH names one (see CONTRIBUTING.md)."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from . import bare, gateway, graphs
-from .figures import Figure, compared, side_by_side
-from .gateway import ROOT
-from .graphs import EXTRA
-from .many import LATENCY
-from .waiting import CORE_SHARE, NODES, WATCHED
+from . import fixtures
+from .at_once import LATENCY
+from .figures import Figure, clocked, ratio, side_by_side
+from .waiting import CORE_SHARE, WATCHED
+from .waiting import NODES as WAITING_NODES
 
 if TYPE_CHECKING:
     from comfy import ComfyUI
 
-_CLASSES = "\n\n".join(inspect.getsource(cls) for cls in EXTRA.values())
-_NAMES = ", ".join(f'"{name}": {name}' for name in EXTRA)
-PACK = f"""
-from __future__ import annotations
-import asyncio
-from typing import Any
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+NODES = 32
 
-{_CLASSES}
-NODE_CLASS_MAPPINGS = {{{_NAMES}}}
-"""
-"""A second pack: the benchmark's own nodes."""
+PROMPTS = '''
+class BenchmarkPrompts:
+    """A list of different prompts: whatever takes it runs once for each."""
+
+    CATEGORY = "benchmark"
+    RETURN_TYPES = ("STRING",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "prompts"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"count": ("INT", {"default": 1})}}
+
+    def prompts(self, count):
+        return ([f"Snow, view number {n}" for n in range(count)],)
 
 
-def measure(repetitions: int) -> list[Figure]:
-    """Many at once by ComfyUI's own time stamps, then a hundred nodes that wait."""
+NODE_CLASS_MAPPINGS = {"BenchmarkPrompts": BenchmarkPrompts}
+'''
+"""A second pack in one file."""
+
+
+def measure(quick: bool) -> list[Figure]:
+    """Many at once by ComfyUI's own time stamps, then nodes that wait."""
     if not os.environ.get("COMFYUI_PATH"):
-        print("comfyui: left out; COMFYUI_PATH names no checkout of ComfyUI")
+        print("comfyui: skipped, COMFYUI_PATH is not set")
         return []
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(TESTS))
     from comfy import ComfyUI
 
-    class WithBenchmarkNodes(ComfyUI):
+    class WithPrompts(ComfyUI):
         def start(self) -> None:
-            folder = self.directory / "custom_nodes" / "benchmark"
-            folder.mkdir()
-            (folder / "__init__.py").write_text(PACK, encoding="utf-8")
+            (self.directory / "custom_nodes" / "benchmark.py").write_text(PROMPTS, encoding="utf-8")
             super().start()
 
-    with gateway.running(latency=LATENCY) as service, WithBenchmarkNodes(service) as host:
-        figures = _at_once(host, service, repetitions)
+    with fixtures.gateway(latency=LATENCY) as base_url, WithPrompts(SimpleNamespace(base_url=base_url)) as comfyui:
+        figures = _at_once(comfyui, base_url, 3 if quick else 7)
     if not Path("/proc/self/stat").exists():
-        print("comfyui: the processor time of another process is known on Linux alone; waiting is left out")
+        print("comfyui: waiting is skipped, only Linux tells the CPU time of another process")
         return figures
-    with gateway.running(runs_for=86_400) as service, WithBenchmarkNodes(service) as host:
-        return [*figures, *_waiting(host)]
+    with fixtures.gateway(runs_for=86_400) as base_url, WithPrompts(SimpleNamespace(base_url=base_url)) as comfyui:
+        return [*figures, _waiting(comfyui, 10 if quick else WATCHED)]
 
 
-def _at_once(host: ComfyUI, service: gateway.Gateway, repetitions: int) -> list[Figure]:
-    taken: dict[str, list[float]] = {}
+def _at_once(comfyui: ComfyUI, base_url: str, repetitions: int) -> list[Figure]:
+    def batch() -> dict[str, Any]:
+        prompts = {"class_type": "BenchmarkPrompts", "inputs": {"count": NODES}}
+        node = {"class_type": "KlingText2Video", "inputs": {**fixtures.inputs(), "prompt": ["prompts", 0]}}
+        return {"prompts": prompts, "node": node}
 
-    def timed(name: str, graph: Callable[[int], graphs.Graph], count: int) -> Callable[[], None]:
-        samples = taken.setdefault(name, [])
-        return lambda: samples.append(_seconds(host.run(graph(count))))
-
-    host.run(graphs.many(1))
+    _seconds(comfyui, fixtures.graph(1))  # opens the ledger
     calls = {
-        "one": lambda: bare.post(service),
-        "32": timed("32", graphs.many, 32),
-        "batch": timed("batch", graphs.batch, 32),
-        "128": timed("128", graphs.many, 128),
-        "empty": timed("empty", graphs.empty, 32),
+        "one": clocked(time.perf_counter, lambda: fixtures.plain_post(base_url, fixtures.body())),
+        "nodes": lambda: _seconds(comfyui, fixtures.graph(NODES)),
+        "batch": lambda: _seconds(comfyui, batch()),
     }
-    one = side_by_side(repetitions, calls, time.perf_counter)["one"]
-
-    def net(name: str) -> list[float]:
-        return [ours - empty for ours, empty in zip(taken[name], taken["empty"], strict=True)]
-
-    of = "one requests.post"
+    seconds = side_by_side(repetitions, calls)
     return [
-        compared("32 nodes at once, ComfyUI, less its own time", net("32"), one, unit="s", of=of, limit=1.5),
-        compared("a batch of 32, ComfyUI, less its own time", net("batch"), one, unit="s", of=of, limit=1.5),
-        compared("(info) 128 nodes at once, ComfyUI, less its time for 32", net("128"), one, unit="s", of=of),
-        compared("(info) 32 empty async nodes, ComfyUI", taken["empty"], one, unit="s", of=of),
+        ratio(f"{NODES} nodes at once, ComfyUI", seconds["nodes"], seconds["one"], 1.5, "one requests.post"),
+        ratio(f"a batch of {NODES}, ComfyUI", seconds["batch"], seconds["one"], 1.5, "one requests.post"),
     ]
 
 
-def _seconds(entry: Mapping[str, Any]) -> float:
-    """From the start of a prompt to its end.
+def _seconds(comfyui: ComfyUI, graph: dict[str, Any]) -> float:
+    """From the start of a prompt to its end, ComfyUI's own time included.
 
     Raises:
-        RuntimeError: it did not end well.
+        RuntimeError: it failed.
     """
-    stamps = {name: data["timestamp"] for name, data in entry["status"]["messages"]}
+    status = comfyui.run(graph)["status"]
+    stamps = {name: data["timestamp"] for name, data in status["messages"]}
     if "execution_success" not in stamps:
-        raise RuntimeError(f"ComfyUI: {entry['status']}")
+        raise RuntimeError(f"ComfyUI: {status}")
     return float(stamps["execution_success"] - stamps["execution_start"]) / 1000
 
 
-def _waiting(host: ComfyUI) -> list[Figure]:
-    """ComfyUI's share of a core while nodes wait, and while nothing runs at all."""
-    process = host._process
-    assert process
-    idle = _share(process.pid, 10)
-    prompt_id = host.queue(graphs.waiting(NODES))
-    time.sleep(3)  # by then all are submitted
-    busy = _share(process.pid, WATCHED)
-    if host.get(f"/history/{prompt_id}"):
-        raise RuntimeError("the nodes have stopped to wait; the figure would be about something else")
-    host.interrupt()
-    host.wait(prompt_id)
-    return [
-        Figure(
-            f"{NODES} KlingVideo nodes waiting {WATCHED:g} s in ComfyUI, processor time",
-            f"{busy - idle:.2%} of a core",
-            f"ComfyUI idle, taken off: {idle:.2%}",
-            busy - idle,
-            f"< {CORE_SHARE:.0%}",
-            busy - idle < CORE_SHARE,
-            {"measured": [busy], "baseline": [idle]},
-        )
-    ]
+def _waiting(comfyui: ComfyUI, seconds: float) -> Figure:
+    """ComfyUI's share of a core while nodes wait, less its share while nothing runs."""
+    graph = fixtures.graph(WAITING_NODES)
+    for n in range(WAITING_NODES):
+        graph[f"video {n}"] = {"class_type": "KlingVideo", "inputs": {"task_id": [str(n), 0], "timeout_minutes": 30}}
+        saved = {"video": [f"video {n}", 0], "filename_prefix": "benchmark", "format": "auto", "codec": "auto"}
+        graph[f"save {n}"] = {"class_type": "SaveVideo", "inputs": saved}
+    idle = _core_share(comfyui, 10)
+    prompt_id = comfyui.queue(graph)
+    time.sleep(3)  # by then all tasks are submitted
+    busy = _core_share(comfyui, seconds)
+    if comfyui.get(f"/history/{prompt_id}"):
+        raise RuntimeError("the nodes have stopped waiting; the figure would be about something else")
+    comfyui.interrupt()
+    comfyui.wait(prompt_id)
+    name = f"{WAITING_NODES} KlingVideo nodes waiting in ComfyUI, CPU time"
+    return Figure(name, busy - idle, CORE_SHARE, "% of a core", f"idle, taken off: {idle:.2g} %")
 
 
-def _share(pid: int, seconds: float) -> float:
-    start, before = time.perf_counter(), _processor_time(pid)
+def _core_share(comfyui: ComfyUI, seconds: float) -> float:
+    """The percentage of a core that ComfyUI takes meanwhile."""
+    start, before = time.perf_counter(), _cpu_time(comfyui)
     time.sleep(seconds)
-    return (_processor_time(pid) - before) / (time.perf_counter() - start)
+    return (_cpu_time(comfyui) - before) / (time.perf_counter() - start) * 100
 
 
-def _processor_time(pid: int) -> float:
-    """User and system time of a process with all its threads, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu_time(comfyui: ComfyUI) -> float:
+    """User and system time of ComfyUI with all its threads, in seconds."""
+    assert comfyui._process
+    stat = Path(f"/proc/{comfyui._process.pid}/stat").read_text(encoding="utf-8")
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

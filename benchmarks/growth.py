@@ -1,62 +1,56 @@
-"""What a ledger that has grown old costs."""
+"""A submission costs the same when the ledger has grown old."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import sqlite3
 import time
-import uuid
+from contextlib import closing
 from pathlib import Path
 
-from nodes import host
-from nodes.api import settings
-from nodes.api.submit import account as accounts
 from nodes.text2video import KlingText2Video
 
-from . import gateway, graphs
-from .figures import Figure, compared, side_by_side
+from . import fixtures
+from .figures import Figure, clocked, ratio, side_by_side
 
 ROWS = 100_000
 BLOCK = 25
 
 
-def measure(repetitions: int) -> list[Figure]:
-    """The same submissions with a ledger that is nearly empty and with one of 100,000 rows."""
-    with gateway.running(), host.use(host.ConsoleHost(out=io.StringIO())):
-        node, loop = KlingText2Video(), asyncio.new_event_loop()
+def measure(quick: bool) -> list[Figure]:
+    """The same submissions with a nearly empty ledger and with an old one."""
+    with fixtures.gateway(), closing(asyncio.new_event_loop()) as loop:
+        node = KlingText2Video()
         young = Path(os.environ["KLING_STATE_DIR"])
         old = young / "old"
 
-        def submit(directory: Path) -> None:
-            os.environ["KLING_STATE_DIR"] = str(directory)
+        def submit(state_dir: Path) -> None:
+            os.environ["KLING_STATE_DIR"] = str(state_dir)
             for _ in range(BLOCK):
-                loop.run_until_complete(node.submit(unique_id="1", **graphs.inputs()))
+                loop.run_until_complete(node.submit(unique_id="1", **fixtures.inputs()))
 
-        submit(old)
-        _fill(old)
         submit(young)
-        calls = {"young": lambda: submit(young), "old": lambda: submit(old)}
-        cpu = side_by_side(repetitions, calls, time.process_time, block=BLOCK)
-        wall = side_by_side(repetitions, calls, time.perf_counter, block=BLOCK)
-        loop.close()
-    of = "empty ledger"
-    name = f"a submission with {ROWS:,} rows in the ledger"
-    return [
-        compared(f"{name}, processor time", cpu["old"], cpu["young"], unit="ms", of=of, limit=1.1, strict=True),
-        compared(f"{name}, wall time", wall["old"], wall["young"], unit="ms", of=of, limit=1.1, strict=True),
-    ]
+        submit(old)
+        fill(old)
+        calls = {
+            "young": clocked(time.process_time, lambda: submit(young), BLOCK),
+            "old": clocked(time.process_time, lambda: submit(old), BLOCK),
+        }
+        seconds = side_by_side(3 if quick else 61, calls)
+    name = f"CPU time of a submission with {ROWS:,} rows in the ledger"
+    return [ratio(name, seconds["old"], seconds["young"], 1.1, "nearly empty ledger")]
 
 
-def _fill(directory: Path) -> None:
-    """Give the ledger its rows: copies of a real one under other ids."""
-    ledger = accounts.open_account(settings.load(directory)).ledger
-    row = ledger.rows()[0]
-    columns = list(row.__annotations__)
-    unique = ("external_task_id", "fingerprint", "task_id")
-    values = [[uuid.uuid4().hex if name in unique else getattr(row, name) for name in columns] for _ in range(ROWS)]
-    with sqlite3.connect(directory / "ledger.db") as connection:
-        marks = ", ".join("?" * len(columns))
-        connection.executemany(f"INSERT INTO submissions ({', '.join(columns)}) VALUES ({marks})", values)
-    connection.close()
+def fill(state_dir: Path, rows: int = ROWS) -> None:
+    """Add rows to a ledger: copies of one that it has, with other ids."""
+    with closing(sqlite3.connect(state_dir / "ledger.db")) as ledger, ledger:
+        columns = [column[1] for column in ledger.execute("PRAGMA table_info(submissions)")]
+        unique = ("external_task_id", "fingerprint", "task_id")
+        values = ["lower(hex(randomblob(16)))" if column in unique else column for column in columns]
+        ledger.execute(
+            "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
+            f" INSERT INTO submissions SELECT {', '.join(values)}"
+            " FROM (SELECT * FROM submissions LIMIT 1), number",
+            (rows,),
+        )
