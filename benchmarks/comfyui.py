@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from . import fixtures
-from .at_once import LATENCY
+from .at_once import LATENCY, NODES
 from .figures import Figure, clocked, ratio, side_by_side
 from .waiting import CORE_SHARE, WATCHED
 from .waiting import NODES as WAITING_NODES
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from comfy import ComfyUI
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-NODES = 32
 
 PROMPTS = '''
 class BenchmarkPrompts:
@@ -58,7 +57,7 @@ def measure(quick: bool) -> list[Figure]:
 
     with fixtures.gateway(latency=LATENCY) as base_url, WithPrompts(SimpleNamespace(base_url=base_url)) as comfyui:
         figures = _at_once(comfyui, base_url, 3 if quick else 7)
-    if not Path("/proc/self/stat").exists():
+    if sys.platform != "linux":
         print("comfyui: waiting is skipped, only Linux tells the CPU time of another process")
         return figures
     with fixtures.gateway(runs_for=86_400) as base_url, WithPrompts(SimpleNamespace(base_url=base_url)) as comfyui:
@@ -98,29 +97,23 @@ def _seconds(comfyui: ComfyUI, graph: dict[str, Any]) -> float:
 
 
 def _waiting(comfyui: ComfyUI, seconds: float) -> Figure:
-    """ComfyUI's share of a core while nodes wait, less its share while nothing runs."""
+    """ComfyUI's share of a core while nodes wait."""
     graph = fixtures.graph(WAITING_NODES)
     for n in range(WAITING_NODES):
         graph[f"video {n}"] = {"class_type": "KlingVideo", "inputs": {"task_id": [str(n), 0], "timeout_minutes": 30}}
         saved = {"video": [f"video {n}", 0], "filename_prefix": "benchmark", "format": "auto", "codec": "auto"}
         graph[f"save {n}"] = {"class_type": "SaveVideo", "inputs": saved}
-    idle = _core_share(comfyui, 10)
     prompt_id = comfyui.queue(graph)
     time.sleep(3)  # by then all tasks are submitted
-    busy = _core_share(comfyui, seconds)
+    before = _cpu_time(comfyui)
+    time.sleep(seconds)
+    share = (_cpu_time(comfyui) - before) / seconds * 100
     if comfyui.get(f"/history/{prompt_id}"):
         raise RuntimeError("the nodes have stopped waiting; the figure would be about something else")
     comfyui.interrupt()
     comfyui.wait(prompt_id)
     name = f"{WAITING_NODES} KlingVideo nodes waiting in ComfyUI, CPU time"
-    return Figure(name, busy - idle, CORE_SHARE, "% of a core", f"idle, taken off: {idle:.2g} %")
-
-
-def _core_share(comfyui: ComfyUI, seconds: float) -> float:
-    """The percentage of a core that ComfyUI takes meanwhile."""
-    start, before = time.perf_counter(), _cpu_time(comfyui)
-    time.sleep(seconds)
-    return (_cpu_time(comfyui) - before) / (time.perf_counter() - start) * 100
+    return Figure(name, share, CORE_SHARE, "% of a core")
 
 
 def _cpu_time(comfyui: ComfyUI) -> float:

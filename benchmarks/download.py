@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from nodes.text2video import KlingText2Video
 from nodes.video import KlingVideo
 
 from . import fixtures
@@ -28,16 +27,10 @@ def measure(quick: bool) -> list[Figure]:
 
 
 async def _download() -> int:
-    async def make() -> str:
-        return str((await KlingText2Video().submit(unique_id="1", **fixtures.inputs()))["result"][0])
-
-    async def fetch(task_id: str) -> Path:
-        return Path((await KlingVideo().fetch(task_id, timeout_minutes=30, unique_id="1"))["result"][0])
-
-    big, small = await make(), await make()
-    await fetch(small)  # loads all that a download needs
+    big, small = await fixtures.submit(), await fixtures.submit()
+    await KlingVideo().fetch(small, 30)  # what any download needs is not counted
     before = _memory("VmRSS")
-    path = await fetch(big)
+    path, _ = (await KlingVideo().fetch(big, 30))["result"]
     if path.stat().st_size != SIZE:
         raise RuntimeError(f"the file has {path.stat().st_size} bytes")
     return _memory("VmHWM") - before

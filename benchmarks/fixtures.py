@@ -17,6 +17,7 @@ import requests
 
 from nodes import host
 from nodes.sandbox import Sandbox
+from nodes.text2video import KlingText2Video
 
 KEY = "sk-benchmark-0123456789"
 
@@ -43,6 +44,11 @@ def inputs() -> dict[str, Any]:
 def graph(count: int) -> dict[str, dict[str, Any]]:
     """Independent nodes in ComfyUI's API format, each with a new task."""
     return {str(n): {"class_type": "KlingText2Video", "inputs": inputs()} for n in range(count)}
+
+
+async def submit() -> str:
+    """Make a new task; gives its task_id."""
+    return str((await KlingText2Video().submit(unique_id="1", **inputs()))["result"][0])
 
 
 def body() -> dict[str, Any]:

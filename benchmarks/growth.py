@@ -9,26 +9,22 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from nodes.text2video import KlingText2Video
-
 from . import fixtures
 from .figures import Figure, clocked, ratio, side_by_side
+from .submission import BLOCK, block
 
 ROWS = 100_000
-BLOCK = 25
 
 
 def measure(quick: bool) -> list[Figure]:
     """The same submissions with a nearly empty ledger and with an old one."""
-    with fixtures.gateway(), closing(asyncio.new_event_loop()) as loop:
-        node = KlingText2Video()
+    with fixtures.gateway():
         young = Path(os.environ["KLING_STATE_DIR"])
         old = young / "old"
 
         def submit(state_dir: Path) -> None:
             os.environ["KLING_STATE_DIR"] = str(state_dir)
-            for _ in range(BLOCK):
-                loop.run_until_complete(node.submit(unique_id="1", **fixtures.inputs()))
+            asyncio.run(block())
 
         submit(young)
         submit(old)
@@ -42,15 +38,13 @@ def measure(quick: bool) -> list[Figure]:
     return [ratio(name, seconds["old"], seconds["young"], 1.1, "nearly empty ledger")]
 
 
-def fill(state_dir: Path, rows: int = ROWS) -> None:
-    """Add rows to a ledger: copies of one that it has, with other ids."""
+def fill(state_dir: Path) -> None:
+    """Give a ledger its rows: copies of one that it has, with other ids."""
     with closing(sqlite3.connect(state_dir / "ledger.db")) as ledger, ledger:
         columns = [column[1] for column in ledger.execute("PRAGMA table_info(submissions)")]
         unique = ("external_task_id", "fingerprint", "task_id")
         values = ["lower(hex(randomblob(16)))" if column in unique else column for column in columns]
         ledger.execute(
-            "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
-            f" INSERT INTO submissions SELECT {', '.join(values)}"
-            " FROM (SELECT * FROM submissions LIMIT 1), number",
-            (rows,),
+            f"WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {ROWS})"
+            f" INSERT INTO submissions SELECT {', '.join(values)} FROM (SELECT * FROM submissions LIMIT 1), number"
         )

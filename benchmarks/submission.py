@@ -7,11 +7,8 @@ import json
 import os
 import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-from nodes.text2video import KlingText2Video
 
 from . import fixtures
 from .figures import Figure, apart, clocked, ratio, side_by_side
@@ -30,16 +27,21 @@ def measure(quick: bool) -> list[Figure]:
     return [ratio("CPU time of one submission", ours, plain, 1.5, "requests.post and two commits")]
 
 
+async def block() -> None:
+    """One submission after another."""
+    for _ in range(BLOCK):
+        await fixtures.submit()
+
+
 def _in_one_process(repetitions: int) -> dict[str, list[float]]:
-    """One submission after another, to a gateway that answers at once."""
-    with fixtures.gateway() as base_url, closing(asyncio.new_event_loop()) as loop:
-        node, record = KlingText2Video(), _Record()
+    """Blocks of submissions to a gateway that answers at once."""
+    with fixtures.gateway() as base_url:
+        record = _Record()
         # Made beforehand: the baseline is sending and recording, not making a body.
         bodies = [fixtures.body() for _ in range(BLOCK * (repetitions + 1))]
 
         def ours() -> None:
-            for _ in range(BLOCK):
-                loop.run_until_complete(node.submit(unique_id="1", **fixtures.inputs()))
+            asyncio.run(block())
 
         def plain() -> None:
             for _ in range(BLOCK):

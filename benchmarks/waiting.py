@@ -7,7 +7,6 @@ import threading
 import time
 
 from nodes.api.running.threads import WORKERS
-from nodes.text2video import KlingText2Video
 from nodes.video import KlingVideo
 
 from . import fixtures
@@ -34,11 +33,8 @@ def measure(quick: bool) -> list[Figure]:
 
 async def _wait(seconds: float) -> tuple[float, int]:
     """The percentage of a core that waiting takes, and the threads beside the main one."""
-    submit = KlingText2Video().submit
-    sent = await asyncio.gather(*(submit(unique_id="1", **fixtures.inputs()) for _ in range(NODES)))
-    waits = [
-        asyncio.ensure_future(KlingVideo().fetch(one["result"][0], timeout_minutes=30, unique_id="1")) for one in sent
-    ]
+    sent = await asyncio.gather(*(fixtures.submit() for _ in range(NODES)))
+    waits = [asyncio.ensure_future(KlingVideo().fetch(task_id, 30, unique_id="1")) for task_id in sent]
     start, cpu = time.perf_counter(), time.process_time()
     await asyncio.sleep(seconds)
     share = (time.process_time() - cpu) / (time.perf_counter() - start)
