@@ -1,4 +1,4 @@
-"""The nodes of this pack, by the ids that saved workflows know them by."""
+"""The pack's nodes, under the ids that saved workflows use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NODE_CLASS_MAPPINGS: dict[str, type] = {
     node.__name__: node for node in (KlingShot, KlingMultiShot, KlingCameraControl, KlingText2Video, KlingVideo)
 }
 
-# ComfyUI's own partner nodes are called "Kling ..." and bill another account: the word Gateway tells these apart.
+# "Gateway" sets these apart from ComfyUI's partner nodes, which are called "Kling ..." and bill another account.
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "KlingShot": "Kling Gateway Shot",
     "KlingMultiShot": "Kling Gateway Multi-Shot",

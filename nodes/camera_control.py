@@ -15,8 +15,9 @@ class KlingCameraControl:
     """
     Describes how the camera moves.
 
-    simple moves along one axis of your choice: set exactly one of the six. The other four types are ready-made
-    moves and ignore the axes. Connect it to camera_control. Only kling-v1 with mode std and 5 s takes one for certain.
+    With type simple, the camera moves along one axis: set exactly one of the six. The other four types are ready-made
+    moves and ignore the axes. Connect the output to camera_control. Only kling-v1 with mode std and 5 s is certain to
+    support camera moves.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -33,6 +34,6 @@ class KlingCameraControl:
         return {"required": {"type": widget(CameraControl, "type"), **axes}}
 
     def describe(self, type: Any, **axes: Any) -> tuple[CameraControl]:
-        """A draft, unchecked: KlingText2Video checks the whole graph and names every problem at once."""
+        """Return an unchecked draft. KlingText2Video checks the whole graph and reports every problem at once."""
         config = CameraConfig.model_construct(**axes) if type == "simple" else CameraConfig()
         return (CameraControl.model_construct(type=type, config=config),)

@@ -1,7 +1,7 @@
-"""The only door to ComfyUI. Nothing else in the pack names a module of the host.
+"""The only module that uses ComfyUI. Nothing else in the pack names a ComfyUI module.
 
-A node asks ``current(unique_id)`` for its host: ComfyUI if the code runs inside it, a console otherwise, or
-whatever the headless runner has put in place with ``use``.
+A node asks ``current(unique_id)`` for its host. That is the host that the headless runner has set with ``use``. If none
+is set, it is ComfyUI when the code runs inside ComfyUI, and a console otherwise.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ _NUMBER = re.compile(r"\d+")
 
 
 class Host(Watcher, Protocol):
-    """What nodes need of the program that they run in, beyond what a job needs (``Watcher``)."""
+    """What nodes need from the program they run in, in addition to ``Watcher``."""
 
     dry_run: bool
 
     def state_dir(self) -> Path:
-        """Where the ledger lies unless the environment says otherwise."""
+        """The ledger's directory, unless the environment names another."""
 
     def temp_dir(self) -> Path:
-        """Where downloads go: a directory that the host empties by itself."""
+        """Where downloads go: a directory that the host cleans up."""
 
     def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
-        """Take the request that would have been sent, and end the node. Only for a host with ``dry_run``."""
+        """Take the request instead of sending it, and end the node. Called only if ``dry_run`` is true."""
 
     def video(self, path: Path) -> Any:
-        """The file as a value of the host's type VIDEO."""
+        """The file as a value of the host's VIDEO type."""
 
 
 class ComfyHost:
-    """A node inside ComfyUI.
+    """The host of a node inside ComfyUI.
 
     Args:
-        unique_id: the node's id, as the hidden input UNIQUE_ID gives it.
+        unique_id: the node's id, from the hidden input UNIQUE_ID.
     """
 
     dry_run = False
@@ -55,7 +55,7 @@ class ComfyHost:
         self._node = unique_id
 
     def show(self, line: str) -> None:
-        """Show one line on the node, by the host's progress text: it is neither saved nor makes the node dirty."""
+        """Show one line on the node as progress text, which is not saved and does not mark the node as changed."""
         from server import PromptServer  # type: ignore[import-not-found]
 
         PromptServer.instance.send_progress_text(line, self._node)
@@ -67,9 +67,9 @@ class ComfyHost:
         get_progress_state().update_progress(self._node, value, total)
 
     def raise_if_cancelled(self) -> None:
-        """Raise the host's own interrupt when the user has pressed Cancel.
+        """Raise ComfyUI's own interrupt if the user has pressed Cancel.
 
-        The flag is left as it is, so that every node that runs at the moment sees it.
+        The flag is not cleared, so that every running node sees it.
         """
         from comfy import model_management  # type: ignore[import-not-found]
 
@@ -77,12 +77,12 @@ class ComfyHost:
             raise model_management.InterruptProcessingException
 
     def state_dir(self) -> Path:
-        """ComfyUI's system user directory for ``kling``, which none of its HTTP routes serves."""
+        """ComfyUI's system user directory for ``kling``. None of ComfyUI's HTTP routes serves it."""
         import folder_paths  # type: ignore[import-not-found]
 
         if hasattr(folder_paths, "get_system_user_directory"):
             return Path(folder_paths.get_system_user_directory("kling"))
-        # Before 0.4 there was no such directory; a name that is no user's is not served either.
+        # ComfyUI before 0.4 has no such directory. It does not serve this one either, because it belongs to no user.
         return Path(folder_paths.get_user_directory()) / "__kling"
 
     def temp_dir(self) -> Path:
@@ -100,12 +100,12 @@ class ComfyHost:
 
 
 class ConsoleHost:
-    """A node outside ComfyUI: lines go to a text stream, a video is its path.
+    """The host of a node outside ComfyUI: lines go to a text stream, and a video is a path.
 
     Args:
-        label: what to call the node in front of its lines.
-        out: where the lines go; standard error if left out.
-        repeat: seconds after which a line is written again of which only the numbers have changed.
+        label: the node's name, written before each of its lines.
+        out: the stream for the lines; standard error by default.
+        repeat: seconds before a line is written again if only its numbers have changed.
     """
 
     dry_run = False
@@ -117,7 +117,7 @@ class ConsoleHost:
         self._last, self._written_at = "", 0.0
 
     def show(self, line: str) -> None:
-        # Every line stays on a console, so a clock or a countdown is not written each second.
+        # A console keeps every line, so a clock or a countdown must not add one each second.
         out = self._out or sys.stderr
         gist, now = _NUMBER.sub("", line), time.monotonic()
         if out is None or (gist == self._last and now - self._written_at < self._repeat):
@@ -127,33 +127,33 @@ class ConsoleHost:
         out.flush()
 
     def progress(self, value: float, total: float) -> None:
-        """A console shows the line alone."""
+        """Do nothing: a console shows only the lines."""
 
     def raise_if_cancelled(self) -> None:
-        """Ctrl-C ends the whole program, so there is nothing to ask."""
+        """Do nothing: Ctrl-C ends the whole program."""
 
     def state_dir(self) -> Path:
-        """That of the ComfyUI that the pack lies in, used there or not: two records would mean paying twice."""
+        """The directory that the pack uses inside ComfyUI, if it is installed in one: two ledgers would pay twice."""
         comfyui = _comfyui_around()
         return comfyui / "user" / "__kling" if comfyui else Path.home() / ".kling"
 
     def temp_dir(self) -> Path:
-        """A directory of this user alone, also where all users share the system's."""
+        """A directory that only this user can open, even if all users share the system's temp directory."""
         if not hasattr(os, "getuid"):
-            return Path(tempfile.gettempdir()) / "kling"  # on Windows that is the user's own
+            return Path(tempfile.gettempdir()) / "kling"  # on Windows each user has a temp directory
         directory = Path(tempfile.gettempdir()) / f"kling-{os.getuid()}"
         with suppress(OSError):
             directory.mkdir(mode=0o700)
         try:
             found = directory.lstat()
         except OSError:
-            return directory  # the download will say what is wrong with the disk
+            return directory  # the download reports what is wrong with the disk
         mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-        # Somebody else may have made it, to put links into it that lead to this user's files.
+        # Another user may have made it, to plant links to this user's files.
         return directory if mine else Path(tempfile.mkdtemp(prefix="kling-"))
 
     def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
-        raise AssertionError("this is no dry run")
+        raise AssertionError("this is not a dry run")
 
     def video(self, path: Path) -> Any:
         return path
@@ -161,7 +161,7 @@ class ConsoleHost:
 
 @cache
 def _comfyui_around() -> Path | None:
-    """The folder of the ComfyUI in whose custom_nodes the pack lies, if it does."""
+    """The ComfyUI folder whose custom_nodes contains the pack, None if there is none."""
     custom_nodes = Path(__file__).resolve().parents[2]
     comfyui = custom_nodes.parent
     return comfyui if custom_nodes.name == "custom_nodes" and (comfyui / "main.py").is_file() else None
@@ -172,7 +172,7 @@ _placed: ContextVar[Host | None] = ContextVar("kling_host", default=None)
 
 @contextmanager
 def use(host: Host) -> Iterator[Host]:
-    """Make ``host`` the current one for the nodes that run inside."""
+    """Make ``host`` the current host inside the ``with`` block."""
     token = _placed.set(host)
     try:
         yield host
@@ -181,15 +181,15 @@ def use(host: Host) -> Iterator[Host]:
 
 
 def current(unique_id: str | None = None) -> Host:
-    """The host of the node that runs now."""
+    """The host of the node that is running."""
     placed = _placed.get()
     if placed is not None:
         return placed
-    # ComfyUI has loaded its server long before any node runs; asking for it here would load a stranger's.
+    # ComfyUI loads its server long before any node runs. Importing it here could load an unrelated module.
     return ComfyHost(unique_id or "") if hasattr(sys.modules.get("server"), "PromptServer") else ConsoleHost()
 
 
 def routes() -> Any:
-    """The table that ComfyUI's HTTP routes are added to; None outside ComfyUI."""
+    """ComfyUI's table of HTTP routes, None outside ComfyUI."""
     server = getattr(sys.modules.get("server"), "PromptServer", None)
     return getattr(getattr(server, "instance", None), "routes", None)

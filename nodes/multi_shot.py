@@ -16,10 +16,11 @@ _SOCKET = re.compile(r"shot_([1-9][0-9]?)")
 
 class KlingMultiShot:
     """
-    Puts one to six shots in order, to be made as one video.
+    Puts one to six shots in order. Kling makes one video from them.
 
-    Inputs that are not connected are left out and the others move up. Only kling-v3 makes storyboards, of 3 to 15
-    seconds in all. Connect it to multi_shot; prompt and duration of Kling Gateway Text to Video are then not used.
+    Inputs that are not connected are skipped. Only kling-v3 supports storyboards, and the shots must add up to 3 to 15
+    seconds. Connect the output to multi_shot of Kling Gateway Text to Video. The prompt and duration of that node are
+    then not used.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -32,13 +33,13 @@ class KlingMultiShot:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        optional = {f"shot_{i}": (SHOT, {"tooltip": f"Shot {i}, if there is one."}) for i in range(2, SHOTS_MAX + 1)}
+        optional = {f"shot_{i}": (SHOT, {"tooltip": f"Shot {i} (optional)."}) for i in range(2, SHOTS_MAX + 1)}
         return {"required": {"shot_1": (SHOT, {"tooltip": "The first shot."})}, "optional": optional}
 
     def collect(self, **shots: Any) -> tuple[MultiShot]:
-        """A draft, unchecked, with gaps closed.
+        """Return an unchecked draft without gaps.
 
-        A workflow edited by hand may wire in a seventh shot. It is kept, so that it is refused and not left out.
+        A workflow edited by hand may connect a seventh shot. It is kept, so that it is refused instead of ignored.
         """
         numbers = (_SOCKET.fullmatch(name) for name, shot in shots.items() if shot is not None)
         sockets = sorted(int(number[1]) for number in numbers if number)

@@ -1,4 +1,4 @@
-"""Problems of a request in terms of the graph: which node, which input, and what to do."""
+"""Problems with a request, in terms of the graph: which node, which input, and what to do."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _ELSEWHERE = {
     "shot_type": ("KlingMultiShot", "shots"),
     "watermark_info": ("KlingText2Video", "watermark"),
 }
-"""Fields that no widget of KlingText2Video edits under their own name."""
+"""Fields that the user edits on another node or under another name."""
 
 
 def listed(error: ValidationError) -> str:
-    """The problems alone, for a place that names node and input by itself."""
+    """The problems without node and input, for a caller that names those itself."""
     return " ".join(reworded(detail) for detail in error.errors(include_url=False))
 
 
 def graph_error(
     *errors: ValidationError, sockets: Sequence[int] | None = None, ignored: Collection[str] = ()
 ) -> GraphError | None:
-    """One error that lists every problem, None if none is left.
+    """One error that lists every problem, None if there are none.
 
     Args:
-        sockets: for each shot the number of the KlingMultiShot input that it came in by; None without a storyboard.
-        ignored: fields whose problems do not count, because a wire will bring their value.
+        sockets: for each shot, the number of its input on KlingMultiShot; None without a storyboard.
+        ignored: fields whose problems do not count, because their values come from links.
     """
     details = [detail for error in errors for detail in error.errors(include_url=False)]
     found = [(detail["loc"], reworded(detail)) for detail in details if detail["loc"][0] not in ignored]
@@ -39,7 +39,7 @@ def graph_error(
         return None
     lines = [_line(location, text, sockets) for location, text in found]
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    # The problems come first: ComfyUI's newest front end shows no more than the beginning of a message.
+    # The problems come first, because ComfyUI's newest front end shows only the beginning of a message.
     return GraphError("\n".join([*lines, f"The graph has {count}. Nothing was sent and nothing was paid."]))
 
 

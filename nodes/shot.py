@@ -17,9 +17,9 @@ SHOT = "KLING_SHOT"
 
 class KlingShot:
     """
-    One shot of a storyboard: what happens, and for how many seconds.
+    One shot of a storyboard: what happens and how long it lasts.
 
-    Connect up to six of them to a Kling Gateway Multi-Shot. Their lengths add up to the length of the video.
+    Connect up to six shots to Kling Gateway Multi-Shot. The video is as long as all shots together.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -34,7 +34,7 @@ class KlingShot:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                # Dynamic prompts would draw another text, and so buy another video, with every click.
+                # With dynamic prompts, every click would pick another text and buy another video.
                 "prompt": widget(Shot, "prompt", "STRING", default="", multiline=True, dynamicPrompts=False),
                 "duration": widget(Shot, "duration", "INT"),
             }
@@ -42,7 +42,7 @@ class KlingShot:
 
     @classmethod
     def VALIDATE_INPUTS(cls, prompt: str | None = None) -> bool | str:
-        """Say before the run what this widget alone can tell; None stands for a wire."""
+        """Report a bad prompt before the run; None means that the input is linked."""
         if prompt is None:
             return True
         try:
@@ -52,5 +52,5 @@ class KlingShot:
         return "is blank. Write what happens in this shot." if is_blank(prompt) else True
 
     def describe(self, prompt: str, duration: int) -> tuple[Shot]:
-        """A draft, unchecked: KlingText2Video knows the shot's position and names every problem at once."""
+        """Return an unchecked draft. KlingText2Video knows the shot's position and reports every problem at once."""
         return (Shot.model_construct(prompt=prompt, duration=duration),)

@@ -1,4 +1,4 @@
-"""KlingText2Video: assembles the graph into one request, submits it once, and gives the task_id."""
+"""KlingText2Video: turns the graph into one request, submits it once, and returns the task_id."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _socket(kind: str, name: str, tooltip: str | None = None) -> Widget:
 
 
 class Unsent(BaseModel):
-    """The inputs that do not go into the body as they are."""
+    """The inputs that are not sent as they are."""
 
     model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -46,7 +46,7 @@ class Unsent(BaseModel):
         1,
         ge=1,
         le=999_999,
-        description="The same graph with the same take is the same task and is paid once."
+        description="The same graph with the same take is one task and is paid once."
         " Another take is another paid video.",
     )
     camera_control: InstanceOf[CameraControl] | None = None
@@ -55,11 +55,11 @@ class Unsent(BaseModel):
 
 class KlingText2Video:
     """
-    Sends one text-to-video request to the Kling gateway and gives the task_id.
+    Sends one text-to-video request to the Kling gateway and returns the task_id.
 
-    The same graph with the same take is the same task: running it again costs nothing, also after an error or a
-    restart. For another video raise take. The key never stands in the workflow: set KLING_API_KEY or use
-    Settings > Kling.
+    The same graph with the same take is one task. Running it again costs nothing, even after an error or a restart.
+    To get another video, raise take. The API key is never saved in the workflow: enter it under Settings > Kling, or
+    set KLING_API_KEY.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -69,14 +69,15 @@ class KlingText2Video:
     RETURN_NAMES = ("task_id", "receipt")
     OUTPUT_TOOLTIPS = (
         "The id of the task, for Kling Gateway Video.",
-        "JSON text: task_id, external_task_id, request_id, created_at, reused, notes and the request body. No key.",
+        "JSON text: task_id, external_task_id, request_id, created_at, reused, notes and the request body. It does not"
+        " contain the key.",
     )
     FUNCTION = "submit"
     OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        # Dynamic prompts would draw another text, and so buy another video, with every click.
+        # With dynamic prompts, every click would pick another text and buy another video.
         prose = {"multiline": True, "dynamicPrompts": False, "default": ""}
         return {
             "required": {
@@ -96,7 +97,9 @@ class KlingText2Video:
             "optional": {
                 "camera_control": _socket(CAMERA_CONTROL, "camera_control"),
                 "multi_shot": _socket(
-                    MULTI_SHOT, "multi_shot", "A storyboard. Only kling-v3. Prompt and duration are then not used."
+                    MULTI_SHOT,
+                    "multi_shot",
+                    "A storyboard. Only kling-v3 supports it. The prompt and duration are then not used.",
                 ),
             },
             "hidden": {"unique_id": "UNIQUE_ID"},
@@ -104,10 +107,10 @@ class KlingText2Video:
 
     @classmethod
     def VALIDATE_INPUTS(cls, **inputs: Any) -> bool:
-        """Say before the run what the widgets alone can tell; None stands for a wire.
+        """Report bad widget values before the run; None means that an input is linked.
 
         Raises:
-            GraphError: it lists every problem. A returned text would be shown once for each input.
+            GraphError: it lists every problem. ComfyUI would show a returned text once for each input.
         """
         wired = {name for name, value in inputs.items() if value is None}
         assumed = {name: value for name, value in _ASSUMED.items() if name in wired}
@@ -116,20 +119,20 @@ class KlingText2Video:
 
     @classmethod
     def IS_CHANGED(cls, **inputs: Any) -> int:
-        """ComfyUI would hand out a cached task_id for ever, also after KlingVideo has found that the task failed.
+        """Change with every failed task, so that ComfyUI does not keep returning a failed task's cached task_id.
 
-        Running anew costs nothing while the task lives, because the ledger knows it.
+        Running again costs nothing while the task exists, because the ledger knows it.
         """
         return failures_so_far()
 
     async def submit(self, unique_id: str | None = None, **inputs: Any) -> dict[str, Any]:
-        """Assemble, check, and submit once.
+        """Build the request, check it, and submit it once.
 
         Returns:
             ``result``: task_id and receipt (JSON text); ``ui``: what the node shows of them.
 
         Raises:
-            KlingError: of the kind that tells what the user can do.
+            KlingError: its class says what the user can do.
         """
         here = hosts.current(unique_id)
         request, take = _checked(inputs)
@@ -140,7 +143,7 @@ class KlingText2Video:
             here.dry_run_body(body, settings.base_url() + settings.ENDPOINT)
         account = open_account(settings.load(here.state_dir()))
         submission = await submit(account, request, take, here)
-        paid = "already submitted, nothing was paid now" if submission.reused else "submitted"
+        paid = "already submitted, nothing was paid this time" if submission.reused else "submitted"
         here.show(f"{paid}: {submission.task_id}")
         return _shown(submission, _notes(request))
 
@@ -150,14 +153,14 @@ _ASSUMED: dict[str, Any] = {
     "camera_control": CameraControl(config=CameraConfig(zoom=1)),
     "multi_shot": MultiShot(shots=(Shot(prompt="wired"),), sockets=(1,)),
 }
-"""Sound values in place of what wires will bring, so that the rules between the other inputs can be checked."""
+"""Valid values in place of linked ones, so that the rules between the other inputs can be checked."""
 
 
 def _checked(inputs: Mapping[str, Any], ignored: Collection[str] = ()) -> tuple[Text2VideoRequest | None, int]:
     """The request that the inputs describe, and the take.
 
     Args:
-        ignored: inputs whose problems do not count. If they have any, there is no request.
+        ignored: inputs whose problems do not count. If one of them has a problem, the request is None.
 
     Raises:
         GraphError: it lists every problem.
@@ -177,7 +180,7 @@ def _checked(inputs: Mapping[str, Any], ignored: Collection[str] = ()) -> tuple[
     except ValidationError as error:
         errors.append(error)
     if storyboard and "duration" not in body:
-        ignored = {*ignored, "duration"}  # It cannot be told: the shots have problems of their own.
+        ignored = {*ignored, "duration"}  # The total is unknown, because the shots have problems of their own.
     problems = graph_error(*errors, sockets=storyboard.sockets if storyboard else None, ignored=ignored)
     if problems:
         raise problems
@@ -210,7 +213,7 @@ def _item(index: int, shot: object) -> object:
 
 
 def _total(storyboard: MultiShot) -> str | None:
-    """The length of the whole video in seconds, None while it cannot be told."""
+    """The length of the whole video in seconds, None if a shot has no valid length."""
     lengths = [_seconds(shot.duration) if isinstance(shot, Shot) else None for shot in storyboard.shots]
     known = [int(length) for length in lengths if length and length.isdecimal()]
     return str(sum(known)) if known and len(known) == len(lengths) and all(known) else None
@@ -221,20 +224,22 @@ def _seconds(value: object) -> str | None:
 
 
 def _notes(request: Text2VideoRequest) -> list[str]:
-    """What the user should know although nothing is wrong."""
+    """What the user should know, even though nothing is wrong."""
     notes = []
     if request.multi_shot:
-        notes.append("The shots decide: prompt and duration of KlingText2Video are not used.")
+        notes.append("The storyboard is used. The prompt and duration of KlingText2Video are not.")
     for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
         if text and len(text.encode()) > PROMPT_MAX:
-            notes.append(f"The {name} has more than {PROMPT_MAX} bytes; some relays count bytes and cut or refuse it.")
+            notes.append(
+                f"The {name} has more than {PROMPT_MAX} bytes. Some relays count bytes and may cut or refuse it."
+            )
     if request.camera_control and MODELS[request.model_name].camera_control == "disputed":
-        notes.append(f"Sources disagree whether {request.model_name} follows a camera_control; it may be ignored.")
+        notes.append(f"Sources disagree on whether {request.model_name} supports camera_control. It may be ignored.")
     return notes
 
 
 def _shown(submission: Submission, notes: list[str]) -> dict[str, Any]:
-    """The outputs of the node, and what it shows."""
+    """The node's outputs and what it shows."""
     receipt = {
         "task_id": submission.task_id,
         "external_task_id": submission.external_task_id,

@@ -1,4 +1,4 @@
-"""KlingVideo: waits for a task and brings its video into ComfyUI."""
+"""KlingVideo: waits for a task and downloads its video."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ID_MAX = 512
 
 class KlingVideo:
     """
-    Waits until a Kling task has its video, and downloads it.
+    Waits until a Kling task is done and downloads its video.
 
-    Takes the task_id of Kling Gateway Text to Video, or any id that you type in, also an external_task_id. Waiting
-    and downloading cost nothing, and the task goes on whatever happens here: after Cancel, an error or a restart run
-    the graph again and it is picked up. Kling deletes results after 30 days, so save the video.
+    Connect task_id of Kling Gateway Text to Video, or type a task_id or an external_task_id. Waiting and downloading
+    cost nothing. The task keeps running whatever happens here. After Cancel, an error or a restart, run the graph
+    again to pick it up. Kling deletes videos after 30 days, so save yours.
     """
 
     DESCRIPTION = cleandoc(__doc__)
@@ -31,8 +31,8 @@ class KlingVideo:
     RETURN_TYPES = ("VIDEO", "STRING")
     RETURN_NAMES = ("video", "url")
     OUTPUT_TOOLTIPS = (
-        "The video, a file in ComfyUI's temp directory: connect a Save Video to keep it.",
-        "Where the gateway keeps the video. Whoever has the link can open it, for as long as it works.",
+        "The video, as a file in ComfyUI's temp directory. Connect a Save Video node to keep it.",
+        "The gateway's link to the video. Anyone who has the link can open it until it expires.",
     )
     FUNCTION = "fetch"
 
@@ -44,7 +44,7 @@ class KlingVideo:
                     "STRING",
                     {
                         "default": "",
-                        "tooltip": "The task to wait for: connect task_id of Kling Gateway Text to Video, or type a"
+                        "tooltip": "The task to wait for. Connect task_id of Kling Gateway Text to Video, or type a"
                         " task_id or an external_task_id.",
                     },
                 ),
@@ -54,8 +54,8 @@ class KlingVideo:
                         "default": 30,
                         "min": 1,
                         "max": 1440,
-                        "tooltip": "How long one run waits. When it is over, the task goes on; run again to go on"
-                        " waiting, which costs nothing.",
+                        "tooltip": "How many minutes one run waits. The task keeps running after that. Run again to"
+                        " keep waiting, at no cost.",
                     },
                 ),
             },
@@ -64,7 +64,7 @@ class KlingVideo:
 
     @classmethod
     def VALIDATE_INPUTS(cls, task_id: str | None = None) -> bool | str:
-        """Say before the run that a typed id cannot be one; None stands for a wire."""
+        """Report an impossible id before the run; None means that the input is linked."""
         try:
             return task_id is None or bool(_clean_id(task_id))
         except GraphError as error:
@@ -74,25 +74,25 @@ class KlingVideo:
         """Wait and download.
 
         Returns:
-            ``result``: the host's video and its URL; ``ui``: the id of the task.
+            ``result``: the host's video and its URL; ``ui``: the task_id.
 
         Raises:
-            KlingError: of the kind that tells what the user can do.
+            KlingError: its class says what the user can do.
         """
         here = hosts.current(unique_id)
         asked = _clean_id(task_id)
-        max_bytes()  # A wrong limit is better said now than after the waiting.
+        max_bytes()  # Report an invalid limit now, not after the wait.
         account = open_account(settings.load(here.state_dir()))
         task = await wait_for_video(account, asked, timeout_minutes * 60, here)
         path, url = await download(account, task, here.temp_dir(), here)
         here.progress(1, 1)
         here.show(f"done: {task.task_id}, {path.stat().st_size / (1 << 20):.1f} MB")
-        # Without the URL: it opens the video for everybody, and ComfyUI shows this part of an output in /history.
+        # The URL is left out: anyone who has it can open the video, and ComfyUI shows this part in /history.
         return {"ui": {"kling": [{"task_id": task.task_id}]}, "result": (here.video(path), url)}
 
 
 def _clean_id(text: str) -> str:
-    """The id in ``text``, without spaces around it.
+    """The id in ``text``, without surrounding spaces.
 
     Raises:
         GraphError: it cannot be an id.
@@ -102,12 +102,12 @@ def _clean_id(text: str) -> str:
     if not task_id:
         wrong = "is empty. Connect task_id of KlingText2Video, or type the id of a task."
     elif len(task_id) > _ID_MAX:
-        wrong = f"has {len(task_id)} characters; an id has {_ID_MAX} at most. Give the id alone."
+        wrong = f"has {len(task_id)} characters; at most {_ID_MAX} are allowed. Enter only the id."
     elif not task_id.isprintable():
         position = next(i for i, c in enumerate(task_id, 1) if not c.isprintable())
-        wrong = f"has a line break or another control character at position {position}. Give the id alone."
+        wrong = f"has a line break or another control character at position {position}. Enter only the id."
     elif set(task_id) == {"."}:
-        wrong = "has dots alone, which is no id. Give the id of a task."
+        wrong = "has only dots, so it cannot be an id. Enter the id of a task."
     if wrong:
         raise GraphError(f"KlingVideo, task_id: {wrong}")
     return task_id

@@ -15,8 +15,8 @@ def widget(model: type[BaseModel], name: str, kind: str | None = None, **options
     """The entry for ``INPUT_TYPES`` that edits one field.
 
     Args:
-        kind: ComfyUI's type, for example ``INT``; a field with a fixed choice is a combo by itself.
-        options: what the field does not say, or says otherwise; these win.
+        kind: ComfyUI's type, for example ``INT``. A field with fixed choices becomes a combo and needs none.
+        options: further widget options. They override those from the field.
     """
     field = model.model_fields[name]
     made: dict[str, Any] = {"tooltip": field.description, **_limits(field)}

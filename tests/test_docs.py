@@ -247,7 +247,7 @@ def test_every_error_on_a_page_is_one_that_the_program_gives(name: str, language
         "its download does not get on",
         "code 1101, 1102, insufficient quota",
         "code 1300, 1399",
-        "Waits until a Kling task has its video",
+        "Waits until a Kling task is done",
     ],
 )
 def test_an_error_that_the_program_does_not_give_is_noticed(quoted: str, texts: set[str]) -> None:

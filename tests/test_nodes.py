@@ -272,17 +272,17 @@ def test_what_is_not_used_does_not_make_another_task(graph: Graph, gateway: Sand
     first, receipt = graph.submit(multi_shot=board)
     again, _ = graph.submit(multi_shot=graph.storyboard(shot_5=graph.shot()), prompt="Other.", duration=9)
     assert again == first
-    assert receipt["notes"] == ["The shots decide: prompt and duration of KlingText2Video are not used."]
+    assert receipt["notes"] == ["The storyboard is used. The prompt and duration of KlingText2Video are not."]
 
 
 def test_notes_say_what_is_not_wrong_but_worth_knowing(graph: Graph, gateway: Sandbox):
     assert graph.submit(camera_control=graph.camera(pan=1))[1]["notes"] == [
-        "Sources disagree whether kling-v3 follows a camera_control; it may be ignored."
+        "Sources disagree on whether kling-v3 supports camera_control. It may be ignored."
     ]
     assert graph.submit(model_name="kling-v1", camera_control=graph.camera(pan=1))[1]["notes"] == []
     assert graph.submit(prompt="雨" * 833)[1]["notes"] == []
     assert graph.submit(prompt="雨" * 834)[1]["notes"] == [
-        "The prompt has more than 2500 bytes; some relays count bytes and cut or refuse it."
+        "The prompt has more than 2500 bytes. Some relays count bytes and may cut or refuse it."
     ]
     assert len(graph.submit(prompt="雨" * 834, negative_prompt="😀" * 2500)[1]["notes"]) == 2
 

@@ -64,7 +64,7 @@ def test_it_says_what_it_is(pack: ModuleType) -> None:
     assert pack.NODE_CLASS_MAPPINGS["KlingVideo"].CATEGORY == "Kling"
     assert NODE_CLASS_MAPPINGS["KlingVideo"] is KlingVideo
     assert NODE_DISPLAY_NAME_MAPPINGS["KlingVideo"] == "Kling Gateway Video"
-    assert KlingVideo.DESCRIPTION.startswith("Waits until a Kling task has its video")
+    assert KlingVideo.DESCRIPTION.startswith("Waits until a Kling task is done")
     assert all(len(tooltip) > 20 for tooltip in KlingVideo.OUTPUT_TOOLTIPS)
     assert all(len(entry[1]["tooltip"]) > 20 for entry in KlingVideo.INPUT_TYPES()["required"].values())
 
@@ -106,11 +106,11 @@ def test_an_external_task_id_will_do(gateway: Sandbox, host: Watcher) -> None:
         ("", "is empty. Connect task_id of KlingText2Video"),
         (" \t\n ", "is empty"),
         (None, "is empty"),
-        ("x" * 513, "has 513 characters; an id has 512 at most"),
+        ("x" * 513, "has 513 characters; at most 512 are allowed"),
         ("123\n456", "control character at position 4"),
         ("12\x003", "control character at position 3"),
         ("12\ud800", "control character at position 3"),
-        ("..", "dots alone"),
+        ("..", "only dots"),
     ],
 )
 def test_what_cannot_be_an_id_is_refused_before_the_run_and_in_it(
