@@ -27,14 +27,14 @@ def run(*command: str | Path) -> None:
 
 
 def set_up(*requirements: str) -> None:
-    """Make ``.venv`` if it is not there, and install into it; quick when all is there already."""
+    """Make ``.venv`` if it is missing, and install the requirements. This is quick if they are installed already."""
     pip: tuple[str | Path, ...] = (PYTHON, "-m", "pip")
     if not PYTHON.exists():
         print("Setting up .venv (once)", flush=True)
         try:
             venv.create(ENVIRONMENT, with_pip=True, clear=True)
         except subprocess.CalledProcessError:
-            # Debian splits ensurepip off; the pip that started this program can fill the environment as well.
+            # Debian packages ensurepip separately. The pip of this Python can fill the environment instead.
             venv.create(ENVIRONMENT, with_pip=False, clear=True)
             run(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", "pip>=25.1")
     quiet = ("--quiet", "--disable-pip-version-check")

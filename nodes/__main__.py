@@ -1,6 +1,6 @@
-"""The pack without ComfyUI: ``python -m nodes run | sandbox | tasks``.
+"""The command line, which needs no ComfyUI: ``python -m nodes run | sandbox | tasks``.
 
-Results go to standard output, everything said on the way to standard error, so that a script can read the one.
+Results go to standard output and messages to standard error, so that a script can read the results alone.
 Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped with Ctrl-C.
 """
 
@@ -22,15 +22,15 @@ from .sandbox import serve
 from .workflow.prompt import WorkflowError
 
 _STOPPED = (
-    "stopped. What was sent is not lost: run the same command again to go on with it without paying twice; "
-    "`python -m nodes tasks` lists it."
+    "stopped. Tasks that were submitted are not lost. Run the same command again to continue without paying twice; "
+    "`python -m nodes tasks` lists them."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code."""
+    """Run one command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no character that a console lacks may end the program
+        if isinstance(stream, io.TextIOWrapper):  # a character that the console lacks must not end the program
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(_STOPPED)
         return ExitCode.STOPPED
     except BrokenPipeError:
-        # Whoever read the output has left. Python would complain once more when it closes the stream.
+        # The reader closed the pipe. Without this, Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
 
@@ -68,13 +68,13 @@ def sandbox_command(options: argparse.Namespace) -> int:
     try:
         serve(options.port, host=options.host, latency=options.latency)
     except OSError as error:
-        say(f"error: port {options.port} of {options.host} cannot be used: {error.strerror or error}")
+        say(f"error: cannot listen on port {options.port} of {options.host}: {error.strerror or error}")
         return ExitCode.FAILED
     return ExitCode.DONE
 
 
 def tasks_command(options: argparse.Namespace) -> int:
-    """List, recover or show what the ledger holds."""
+    """List the submissions in the ledger, recover them, or show one."""
     if options.action == "recover":
         return recover_tasks()
     return show_task(options.id) if options.action == "show" else list_tasks(as_json=options.json)
@@ -89,28 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "run", help="run the Kling part of a workflow and print the task_id", allow_abbrev=False
     )
-    command.add_argument("file", metavar="FILE.json", help="a workflow as saved or exported by ComfyUI")
+    command.add_argument("file", metavar="FILE.json", help="a workflow saved or exported by ComfyUI")
     how = command.add_mutually_exclusive_group()
-    how.add_argument("--sandbox", action="store_true", help="use a gateway inside this program; costs nothing")
+    how.add_argument("--sandbox", action="store_true", help="use a built-in test gateway; costs nothing")
     how.add_argument("--dry-run", action="store_true", help="print the request and a curl command; send nothing")
-    value = "change a value of the file; NODE is an id or a title"
+    value = "change the value of an input; NODE is an id or a title"
     command.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=value)
-    command.add_argument("--output", metavar="DIR", help="wait for the videos and write them there as MP4")
+    command.add_argument("--output", metavar="DIR", help="wait for the videos and save them there as MP4")
     command.set_defaults(command=run_command)
 
-    command = commands.add_parser("sandbox", help="a gateway on this computer, to try things out", allow_abbrev=False)
-    command.add_argument("--port", type=_port, required=True, metavar="N", help="0 takes a free one")
-    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: this computer alone")
-    command.add_argument("--latency", type=_seconds, default=0.0, metavar="S", help="seconds before it answers")
+    command = commands.add_parser("sandbox", help="run a test gateway on this computer", allow_abbrev=False)
+    command.add_argument("--port", type=_port, required=True, metavar="N", help="0 picks a free port")
+    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: this computer only")
+    command.add_argument("--latency", type=_seconds, default=0.0, metavar="S", help="seconds before a POST is answered")
     command.set_defaults(command=sandbox_command)
 
-    command = commands.add_parser("tasks", help="what was sent from this computer", allow_abbrev=False)
-    command.add_argument("--json", action="store_true", help="the list as JSON")
+    command = commands.add_parser("tasks", help="list what was submitted from this computer", allow_abbrev=False)
+    command.add_argument("--json", action="store_true", help="print the list as JSON")
     command.set_defaults(command=tasks_command, action="list")
     actions = command.add_subparsers(title="actions", metavar="recover | show")
-    action = actions.add_parser("recover", help="look up every task whose fate is unknown")
+    action = actions.add_parser("recover", help="look up every submission whose answer was lost")
     action.set_defaults(action="recover")
-    action = actions.add_parser("show", help="one task with its request")
+    action = actions.add_parser("show", help="show one task with its request")
     action.add_argument("id", metavar="ID", help="a task_id or an external_task_id")
     action.set_defaults(action="show")
     return parser
@@ -120,7 +120,7 @@ def _port(text: str) -> int:
     number = int(text) if text.isascii() and text.isdecimal() else -1
     if 0 <= number <= 65535:
         return number
-    raise argparse.ArgumentTypeError(f"{text} is no port; allowed: 0 to 65535")
+    raise argparse.ArgumentTypeError(f"{text} is not a valid port; allowed: 0 to 65535")
 
 
 def _seconds(text: str) -> float:
@@ -130,7 +130,7 @@ def _seconds(text: str) -> float:
         number = -1
     if number >= 0 and math.isfinite(number):
         return number
-    raise argparse.ArgumentTypeError(f"{text} is no time; allowed: 0 or more seconds")
+    raise argparse.ArgumentTypeError(f"{text} is not a valid time; allowed: 0 or more seconds")
 
 
 if __name__ == "__main__":

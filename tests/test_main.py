@@ -180,7 +180,7 @@ def test_what_needs_a_refused_request_is_named(save: Any, gateway: Sandbox) -> N
     done = cli("run", save(n1=submit(), n2=video, n3=taker))
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "KlingVideo (2): not run, it needs KlingText2Video (1)" in done.stderr
+    assert "KlingVideo (2): not run, because it needs KlingText2Video (1)" in done.stderr
 
 
 def test_without_a_key_it_says_where_to_put_one(save: Any, sandbox: Sandbox) -> None:
@@ -235,7 +235,7 @@ def test_what_only_the_nodes_together_can_tell_stops_the_other_requests_too(save
 def test_a_foreign_node_that_is_needed_is_named_and_one_behind_is_skipped(save: Any, gateway: Sandbox) -> None:
     done = cli("run", save(n1=submit(prompt=["2", 0]), n2=node("LoadText", name="x")))
     assert done.returncode == 2
-    assert "KlingText2Video (1): prompt needs LoadText (2), which is no node of this pack" in done.stderr
+    assert "KlingText2Video (1): prompt needs LoadText (2), which is not a node of this pack" in done.stderr
     done = cli("run", save(n1=submit(), n2=node("PreviewAny", source=["1", 1])))
     assert done.returncode == 0
     assert "skipped, no nodes of this pack: PreviewAny (2)" in done.stderr
@@ -442,7 +442,7 @@ def test_the_sandbox_command_serves_until_ctrl_c(save: Any) -> None:
     process.send_signal(signal.SIGINT)
     told = process.stdout.read()
     assert done.stdout.strip() in told
-    assert told.endswith("Stopped. Tasks made, at no cost: 1\n")
+    assert told.endswith("Stopped. Tasks made at no cost: 1\n")
     assert process.wait(60) == 0
     process.stdout.close()
 
@@ -451,17 +451,17 @@ def test_the_sandbox_command_says_when_a_port_is_taken(sandbox: Sandbox) -> None
     port = sandbox.origin.rpartition(":")[2]
     done = cli("sandbox", "--port", port)
     assert done.returncode == 1
-    assert f"error: port {port} of 127.0.0.1 cannot be used" in done.stderr
+    assert f"error: cannot listen on port {port} of 127.0.0.1" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--port", "abc", "abc is no port; allowed: 0 to 65535"),
-        ("--port", "65536", "65536 is no port; allowed: 0 to 65535"),
-        ("--latency", "soon", "soon is no time; allowed: 0 or more seconds"),
-        ("--latency", "-1", "-1 is no time; allowed: 0 or more seconds"),
-        ("--latency", "nan", "nan is no time; allowed: 0 or more seconds"),
+        ("--port", "abc", "abc is not a valid port; allowed: 0 to 65535"),
+        ("--port", "65536", "65536 is not a valid port; allowed: 0 to 65535"),
+        ("--latency", "soon", "soon is not a valid time; allowed: 0 or more seconds"),
+        ("--latency", "-1", "-1 is not a valid time; allowed: 0 or more seconds"),
+        ("--latency", "nan", "nan is not a valid time; allowed: 0 or more seconds"),
     ],
 )
 def test_the_sandbox_command_names_what_it_takes(option: str, value: str, told: str) -> None:
@@ -516,10 +516,10 @@ def test_tasks_show_gives_the_request_by_either_id(save: Any, gateway: Sandbox) 
 def test_tasks_says_when_there_are_none(gateway: Sandbox) -> None:
     done = cli("tasks")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "Nothing has been sent yet" in done.stderr
+    assert "Nothing has been submitted yet" in done.stderr
     done = cli("tasks", "recover")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "No submission is waiting" in done.stderr
+    assert "There is no submission to look up" in done.stderr
 
 
 @POSIX

@@ -1,1 +1,1 @@
-"""The commands of ``python -m nodes``. They talk to the user; what they do is done elsewhere."""
+"""The commands of ``python -m nodes``. They talk to the user and leave the work to other modules."""

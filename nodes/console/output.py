@@ -1,4 +1,4 @@
-"""How the console speaks: exit codes, lines, JSON.
+"""Exit codes, messages and JSON of the console.
 
 Results go to standard output and everything else to standard error, so that a script can read the results alone.
 """
@@ -23,13 +23,13 @@ class ExitCode(IntEnum):
 
 
 def say(line: str) -> None:
-    """Tell the user one line about what is going on. A program without a console has nobody to tell."""
+    """Print one message for the user. A program without a console prints nothing."""
     if sys.stderr is not None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def json_text(body: object, stream: Any) -> str:
-    """Pretty JSON in the characters that a stream can show, with JSON's own escapes for all others."""
+    """Indented JSON for a stream, with JSON escapes if the stream's encoding lacks a character."""
     return printable_json(json.dumps(body, ensure_ascii=not can_show(body, stream), indent=2))
 
 

@@ -1,7 +1,4 @@
-"""A run on the console: what is said on the way, where videos go, a rehearsal before anything is paid.
-
-Results go to standard output, everything else to standard error, so that a script can read the one.
-"""
+"""``python -m nodes run``: rehearses a workflow before anything is paid, runs it, and saves its videos."""
 
 from __future__ import annotations
 
@@ -37,13 +34,13 @@ def run_file(
     in_sandbox: bool = False,
     output: str | None = None,
 ) -> ExitCode:
-    """Run the Kling part of a workflow file; the task_ids are all that goes to standard output.
+    """Run the Kling part of a workflow file. A run that sends prints only the task_ids to standard output.
 
     Args:
-        settings: values in place of the file's, each as NODE.INPUT=VALUE.
-        dry_run: print what would be sent, send nothing.
-        in_sandbox: against a gateway inside this program.
-        output: directory for the videos; None leaves them where they were downloaded to.
+        settings: values that replace those in the file, each as NODE.INPUT=VALUE.
+        dry_run: print what would be sent, and send nothing.
+        in_sandbox: use a gateway inside this program.
+        output: directory for the videos; None leaves them where they were downloaded.
 
     Returns:
         The exit code.
@@ -58,7 +55,7 @@ def run_file(
         say(note)
     directory = _directory(output) if output is not None and not dry_run else None
     with _embedded_sandbox() if in_sandbox else nullcontext() as sandbox:
-        # A run that sends nothing finds what only the nodes together can tell, before the first request is paid.
+        # Some problems show only when the nodes run together. Find them before the first request is paid.
         rehearsal = _rehearse(plan)
         if rehearsal.results.errors or dry_run:
             for body, url in rehearsal.requests() if dry_run else ():
@@ -76,7 +73,7 @@ def run_file(
 
 
 def copy_new(video: Path, directory: Path, task_id: str) -> Path:
-    """Copy a video under a name made of its task's id that is still free. Nothing is overwritten.
+    """Copy a video to a free file name made from its task_id. Nothing is overwritten.
 
     Raises:
         WorkflowError: the directory cannot be written.
@@ -96,7 +93,7 @@ def copy_new(video: Path, directory: Path, task_id: str) -> Path:
 
 
 class _Progress:
-    """Tells how far a run has come, and keeps what it has to give."""
+    """Reports the progress of a run and collects its results."""
 
     def __init__(self, plan: Plan, directory: Path | None) -> None:
         self.results = Results()
@@ -105,7 +102,7 @@ class _Progress:
         self._count = 0
 
     def done(self, node: PromptNode) -> None:
-        """Say that one node has its result."""
+        """Report that a node is done."""
         known = self._plan.classes[node.class_type]
         told = []
         for name, kind, value in zip(known.output_names, known.outputs, self.results.outputs[node.id], strict=True):
@@ -117,7 +114,7 @@ class _Progress:
         say(f"[{self._count}/{len(self._plan.order)}] {node}: {', '.join(told) or 'done'}")
 
     def task_ids(self) -> list[str]:
-        """All that were made or found, in the order of the file."""
+        """Every task_id that was made or found, in the order of the file."""
         ids = []
         for node in self._plan.prompt.nodes.values():
             if node.id in self.results.outputs:
@@ -127,14 +124,14 @@ class _Progress:
         return ids
 
     def _keep(self, node: PromptNode, video: object) -> str:
-        """Copy a video to where the user wants it. Its name comes from the task, never from the file."""
+        """Copy a video to the output directory. Its name comes from the task, never from the workflow file."""
         if self._directory is None or not isinstance(video, Path):
             return f"video {video}"
         return f"wrote {copy_new(video, self._directory, str(self.results.inputs[node.id]['task_id']))}"
 
 
 class _Rehearsal:
-    """A run of everything that comes before sending."""
+    """A run of everything that happens before sending."""
 
     def __init__(self, plan: Plan) -> None:
         self.results = Results()
@@ -151,7 +148,7 @@ class _Rehearsal:
 
 
 class _DryRun(host.ConsoleHost):
-    """A host that takes requests in place of the gateway."""
+    """A host that collects requests instead of sending them."""
 
     dry_run = True
 
@@ -165,7 +162,7 @@ class _DryRun(host.ConsoleHost):
 
 
 def _rehearse(plan: Plan) -> _Rehearsal:
-    """Run the plan up to where it would send, leaving out videos, which are asked for at the gateway."""
+    """Run the plan up to the point of sending. Videos are left out, because they need the gateway."""
     asking: set[str] = set()
     for node in plan.order:
         if plan.classes[node.class_type].makes_video or any(source in asking for source, _ in node.links().values()):
@@ -181,14 +178,14 @@ def _console(node: PromptNode) -> AbstractContextManager[object]:
 
 
 def _end(plan: Plan, results: Results, *, paid: bool) -> ExitCode:
-    """Tell what went wrong, and choose the exit code."""
+    """Report the errors and choose the exit code."""
     for node in plan.order:
         error = results.errors.get(node.id)
         if error is not None:
             told = _told(error)
             say(f"error: {node}:\n{told}" if told.startswith("- ") else f"error: {node}: {told}")
         elif node.id in results.left_out and results.left_out[node.id] in results.errors:
-            say(f"{node}: not run, it needs {plan.prompt.nodes[results.left_out[node.id]]}")
+            say(f"{node}: not run, because it needs {plan.prompt.nodes[results.left_out[node.id]]}")
     if not results.errors:
         return ExitCode.DONE
     refused = all(isinstance(error, (GraphError, WorkflowError)) for error in results.errors.values())
@@ -198,14 +195,14 @@ def _end(plan: Plan, results: Results, *, paid: bool) -> ExitCode:
 def _told(error: BaseException) -> str:
     if isinstance(error, (KlingError, WorkflowError)):
         return str(error)
-    return f"{type(error).__name__}: {error}. This is a fault of the pack; please report it."
+    return f"{type(error).__name__}: {error}. This is a bug in the pack. Please report it."
 
 
 def _directory(name: str) -> Path:
     directory = Path(name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # Better to learn now than after the video is paid that nothing can be written there.
+        # Find out now, not after the video is paid, whether the directory can be written.
         with tempfile.TemporaryFile(dir=directory):
             return directory
     except (OSError, ValueError) as error:
@@ -215,7 +212,7 @@ def _directory(name: str) -> Path:
 
 @contextmanager
 def _embedded_sandbox() -> Iterator[Sandbox]:
-    """A gateway for this run alone, with a state directory of its own: nothing real is touched."""
+    """A gateway for this run only, with its own state directory, so that nothing real is touched."""
     with (
         tempfile.TemporaryDirectory(prefix="kling-sandbox-", ignore_cleanup_errors=True) as state,
         Sandbox() as sandbox,
@@ -234,7 +231,7 @@ def _embedded_sandbox() -> Iterator[Sandbox]:
 
 
 def _print_request(body: Mapping[str, Any], url: str) -> None:
-    """A request as JSON to read and as a command to paste. The key stays a variable of the shell."""
+    """Print a request as JSON and as a curl command. The key stays a shell variable."""
     data = json.dumps(body, ensure_ascii=not can_show(body, sys.stdout))
     print(json_text(body, sys.stdout))  # noqa: T201
     print(  # noqa: T201

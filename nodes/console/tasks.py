@@ -1,4 +1,4 @@
-"""``python -m nodes tasks``: what the ledger knows of everything that was sent from here."""
+"""``python -m nodes tasks``: every submission in the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def list_tasks(*, as_json: bool) -> ExitCode:
         print(json_text([_facts(row) for row in rows], sys.stdout))  # noqa: T201
         return ExitCode.DONE
     if not rows:
-        say(f"Nothing has been sent yet (state directory {directory}).")
+        say(f"Nothing has been submitted yet (state directory {directory}).")
     columns = [[_time(row), _model(row), row.state, row.task_id or "-", row.external_task_id] for row in rows]
     widths = [max(len(line[k]) for line in columns) for k in range(5)] if columns else []
     for row, line in zip(rows, columns, strict=True):
@@ -40,10 +40,10 @@ def list_tasks(*, as_json: bool) -> ExitCode:
 
 
 def recover_tasks() -> ExitCode:
-    """Look up every submission whose answer was lost. None is ever sent again by this.
+    """Look up every submission whose answer was lost. Nothing is sent again.
 
     Returns:
-        ExitCode.DONE if no answer is open any more, else ExitCode.FAILED.
+        ExitCode.DONE if every outcome is now known, otherwise ExitCode.FAILED.
 
     Raises:
         SetupError: the key, the base URL or the ledger cannot be used.
@@ -54,7 +54,7 @@ def recover_tasks() -> ExitCode:
         count += 1
         print(f"{shown(row.external_task_id)}: {shown(found, 500)}", flush=True)  # noqa: T201
     if not count:
-        say("No submission is waiting to be looked up.")
+        say("There is no submission to look up.")
     return ExitCode.FAILED if account.ledger.rows(State.SENDING, State.UNKNOWN) else ExitCode.DONE
 
 
@@ -62,7 +62,7 @@ def show_task(any_id: str) -> ExitCode:
     """Print one submission with its request as JSON.
 
     Args:
-        any_id: a task_id or an external_task_id, at whichever gateway.
+        any_id: a task_id or an external_task_id, at any gateway.
 
     Raises:
         WorkflowError: the ledger has no such id.
@@ -72,7 +72,7 @@ def show_task(any_id: str) -> ExitCode:
     with closing(Ledger(directory)) as ledger:
         found = [row for row in ledger.rows() if any_id in (row.task_id, row.external_task_id)]
     if not found:
-        raise WorkflowError(f"no task {shown(any_id)} in the state directory {directory}; `tasks` lists what there is.")
+        raise WorkflowError(f"no task {shown(any_id)} in the state directory {directory}; `tasks` lists all tasks.")
     for row in found:
         print(json_text(_facts(row) | {"request": row.request()}, sys.stdout))  # noqa: T201
     return ExitCode.DONE
@@ -103,7 +103,7 @@ def _model(row: Row) -> str:
 
 
 def _prompt(row: Row) -> str:
-    """The prompt, or those of all shots."""
+    """The prompt, or the prompts of all shots."""
     body = row.request()
     shots = body.get("multi_prompt") or [body]
     return " / ".join(str(shot.get("prompt", "")) for shot in shots)

@@ -1,4 +1,4 @@
-"""What the browser asks the server. Each route does its own work; who may ask is decided in ``guard.py``."""
+"""The HTTP routes that the browser calls. Each does its own work; ``guard.py`` decides who may call it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import facts, key
 
 
 def register() -> None:
-    """Add all routes to ComfyUI's server. Outside ComfyUI it does nothing."""
+    """Add all routes to ComfyUI's server. Do nothing outside ComfyUI."""
     table = host.routes()
     if table is not None:
         add_routes(table, lambda: settings.state_dir(host.current().state_dir()))
@@ -22,7 +22,7 @@ def add_routes(table: Any, directory: Callable[[], Path]) -> None:
     """Add all routes to an aiohttp ``RouteTableDef``.
 
     Args:
-        directory: gives the state directory; called for each request.
+        directory: returns the state directory; called for each request.
     """
     key.add_routes(table, directory)
     facts.add_routes(table)

@@ -1,4 +1,4 @@
-"""What the canvas shows of models and limits. The front end has no copy of its own."""
+"""The models and limits that the canvas shows. The front end has no copy of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..api.request.capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS
 
 def add_routes(routes: Any) -> None:
     """Add ``GET /kling/models`` to an aiohttp ``RouteTableDef``."""
-    from aiohttp import web  # ComfyUI brings it; the console may run without
+    from aiohttp import web  # comes with ComfyUI; the console runs without it
 
     async def models(request: web.Request) -> web.Response:
         return web.json_response(facts())
@@ -19,7 +19,7 @@ def add_routes(routes: Any) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Every model with what it can do, the camera's one combination, and the limits of a storyboard."""
+    """What each model can do, the only settings that allow a camera move, and the limits of a storyboard."""
     storyboards = [seconds for model in MODELS.values() if model.multi_shot for seconds in model.durations]
     return {
         "models": {name: model._asdict() for name, model in MODELS.items()},

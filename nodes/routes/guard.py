@@ -1,7 +1,7 @@
-"""Who may use a route: ComfyUI's own page, and programs that are no browser. Other websites may not.
+"""Who may use a route: ComfyUI's own page and programs other than browsers, but no other website.
 
-Whoever can use this ComfyUI may also set the key. Its users are names in a list, without passwords, and each of them
-can already spend the key's money with a workflow. So the key belongs to the server and not to a user, also with
+Everyone who can use this ComfyUI may also set the key. ComfyUI's users are names in a list, without passwords, and each
+of them can already spend the key's money with a workflow. So the key belongs to the server and not to a user, even with
 ``--multi-user``.
 """
 
@@ -16,22 +16,22 @@ from ..api.errors import SetupError
 from ..api.settings import KEY_VARIABLE
 
 _PRIVATE_NAMES = ("localhost", "local", "lan", "home", "internal", "intranet", "home.arpa", "test")
-"""Endings of names that nobody can register, so that no stranger's name server answers for them."""
+"""Name endings that nobody can register, so that no outside name server can answer for them."""
 
 
 class Refusal(NamedTuple):
-    """Why a request is not answered: the HTTP status, and what to tell the user."""
+    """Why a request is refused: the HTTP status, and what to tell the user."""
 
     status: int
     error: str
 
 
 def refusal(method: str, headers: Mapping[str, str]) -> Refusal | None:
-    """Why a request must not be answered, None if it comes from ComfyUI's own page or from no browser at all.
+    """Why a request must be refused, None if it comes from ComfyUI's own page or from a program other than a browser.
 
-    A browser that sends Sec-Fetch-Site has judged by itself, and only over https or to this computer, where DNS
-    rebinding does not work. Else the Origin must be the host that was asked for (or the one that a proxy says was),
-    and over plain http that host must be an address, or a name that no stranger can make point here.
+    Sec-Fetch-Site decides if it is there: browsers send it only over https or to this computer, where DNS rebinding
+    does not work. Without it, the Origin must name the requested host (or the host that a proxy reports). Over plain
+    http, that host must also be an IP address, or a name that no outsider can point at this server.
     """
     if method != "GET" and headers.get("Content-Type", "").split(";")[0].strip().lower() != "application/json":
         return Refusal(415, "Content-Type must be application/json.")
@@ -48,7 +48,7 @@ def refusal(method: str, headers: Mapping[str, str]) -> Refusal | None:
         return None
     return Refusal(
         403,
-        "Only ComfyUI's own page may do this. Open ComfyUI by https, by its IP address or as localhost,"
+        "Only ComfyUI's own page may do this. Open ComfyUI over https, by its IP address or as localhost,"
         f" or set {KEY_VARIABLE} on the server.",
     )
 
@@ -67,11 +67,11 @@ def _is_private(netloc: str) -> bool:
 
 
 def guarded(work: Callable[[Any], Awaitable[dict[str, Any]]]) -> Callable[[Any], Awaitable[Any]]:
-    """An aiohttp handler that answers our own page with the JSON that ``work`` gives for a request.
+    """An aiohttp handler that answers our own page with the JSON that ``work`` returns for a request.
 
-    A SetupError of ``work`` becomes the answer 400 with its message.
+    If ``work`` raises SetupError, the answer is 400 with the error's message.
     """
-    from aiohttp import web  # ComfyUI brings it; the console may run without
+    from aiohttp import web  # comes with ComfyUI; the console runs without it
 
     def answer(status: int, body: dict[str, Any]) -> web.Response:
         return web.json_response(body, status=status, headers={"Cache-Control": "no-store"})

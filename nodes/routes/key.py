@@ -1,7 +1,7 @@
-"""Settings > Kling > API key: stores the key, and says whether there is one. It never gives the key back.
+"""Settings > Kling > API key: saves the key and reports whether there is one. No route ever returns the key.
 
-Reading tells where the key comes from and its last four characters. No route reads or sets the gateway's address. A
-key in the environment wins over a saved one, and then none is saved here.
+Reading returns where the key comes from and its last four characters. No route reads or sets the gateway's address. A
+key in the environment takes precedence over a saved one, and none can be saved while it is set.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ..api.gateway.client import Client
 from .guard import guarded
 
 BODY_MAX = 4096
-"""The most bytes that a request may bring. A key has about fifty."""
+"""The largest request body in bytes. A key has about fifty."""
 
 _SHOWN = 4
 """How many characters of a key are shown."""
 
 _LONG_ENOUGH = 12
-"""How long a key must be for them to give nothing away."""
+"""The shortest key that shows them. In a shorter key they would give too much away."""
 
 
 def add_routes(routes: Any, directory: Callable[[], Path]) -> None:
     """Add the routes under ``/kling/key`` to an aiohttp ``RouteTableDef``.
 
     Args:
-        directory: gives the state directory; called for each request.
+        directory: returns the state directory; called for each request.
     """
 
     async def read(request: Any) -> dict[str, Any]:
@@ -59,11 +59,11 @@ def add_routes(routes: Any, directory: Callable[[], Path]) -> None:
 
 
 def describe_key(directory: Path) -> dict[str, Any]:
-    """What the panel may know of the key in use.
+    """What the panel may know about the key in use.
 
     Returns:
         ``set`` (bool), ``source`` (``environment``, ``file`` or None), ``last4`` (text or None), and ``problem``:
-        why the key that is there cannot be used, or None.
+        why the key cannot be used, or None.
     """
     source = "environment" if _from_environment() else "file" if _is_there(directory / settings.KEY_FILE) else None
     shown: dict[str, Any] = {"set": False, "source": source, "last4": None, "problem": None}
@@ -77,18 +77,18 @@ def describe_key(directory: Path) -> dict[str, Any]:
 
 
 def save_key(directory: Path, text: object) -> None:
-    """Put a key into the state directory, in place of the one that may be there.
+    """Save a key in the state directory. It replaces the saved key, if there is one.
 
-    The file is its owner's alone (0600) from the moment it exists, and is there whole or not at all. Windows has no
-    such mode: there the file inherits the access list of the user's profile, which other users cannot read either.
+    Only the owner can read the file (0600), from the moment it exists. It is written completely or not at all. Windows
+    has no such mode: there the file inherits the access list of the user's profile, which also keeps out other users.
 
     Raises:
         SetupError: the environment has a key, the text cannot be a key, or the file cannot be written.
     """
     if _from_environment():
         raise SetupError(
-            f"{settings.KEY_VARIABLE} is set and wins over a saved key, so none was saved."
-            " Change it there, or unset it and restart ComfyUI."
+            f"{settings.KEY_VARIABLE} is set and takes precedence over a saved key, so the key was not saved."
+            " Change the variable, or unset it, and restart ComfyUI."
         )
     key = settings.clean_key(text if isinstance(text, str) else "", "The key").get_secret_value()
     try:
@@ -118,7 +118,7 @@ def _is_there(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # something is there that cannot be read; find_key says so
+        return True  # it exists but cannot be read; find_key reports that
     return True
 
 
@@ -126,7 +126,7 @@ def remove_key(directory: Path) -> None:
     """Delete the saved key, if there is one.
 
     Raises:
-        SetupError: it is still there.
+        SetupError: the key could not be deleted.
     """
     try:
         (directory / settings.KEY_FILE).unlink(missing_ok=True)
@@ -135,11 +135,11 @@ def remove_key(directory: Path) -> None:
 
 
 def try_key(directory: Path) -> dict[str, Any]:
-    """Ask the gateway, for nothing, whether it takes the key: an id that cannot exist is unknown to a good key.
+    """Test the key at no cost by looking up an id that cannot exist: with a valid key, the gateway finds no such task.
 
     Returns:
-        ``ok``; ``kind`` (``accepted``, ``refused``, ``balance``, ``busy`` or ``unavailable``), by which the panel
-        chooses its words; ``message``, what was found, without the gateway's host.
+        ``ok``; ``kind`` (``accepted``, ``refused``, ``balance``, ``busy`` or ``unavailable``), which selects the
+        panel's text; ``message``, the finding without the gateway's host.
     """
     try:
         Client(settings.load(directory)).query(f"key-check-{uuid.uuid4().hex}")
@@ -158,13 +158,13 @@ async def _key_in(content: Any) -> object:
     """The member ``key`` of a JSON body.
 
     Raises:
-        SetupError: the body is longer than any key, or is no JSON object.
+        SetupError: the body is too long for a key, or is not a JSON object with that member.
     """
     body = b""
     async for piece in content.iter_any():
         body += piece
         if len(body) > BODY_MAX:
-            raise SetupError("The key is longer than any that the gateway gives. Copy the key again, whole and alone.")
+            raise SetupError("The text is too long to be a key. Copy the key again, with nothing before or after it.")
     try:
         return json.loads(body)["key"]
     except (ValueError, TypeError, KeyError):
