@@ -230,7 +230,7 @@ def test_a_foreign_node_that_is_needed_is_named_with_the_input(canvas: Canvas) -
     load, send = canvas.node("LoadText", "x", title="My text"), canvas.node("Send", *SEND)
     canvas.wire(load, send, "text")
     text = refused(canvas.saved())
-    assert 'Send (2): text needs LoadText "My text" (1), which is no node of this pack' in text
+    assert 'Send (2): text needs LoadText "My text" (1), which is not a node of this pack' in text
     assert "--set 2.text=..." in text
 
 

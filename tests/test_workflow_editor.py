@@ -445,7 +445,7 @@ def test_reroutes_in_a_circle(canvas: Canvas) -> None:
     canvas.wire(one, two, "")
     canvas.wire(two, one, "")
     canvas.wire(one, send, "text")
-    assert "Send (3): text is linked by wires that run in a circle" in refused(canvas.saved())
+    assert "Send (3): text is linked by wires that form a loop" in refused(canvas.saved())
 
 
 def test_nodes_that_need_each_other_in_a_circle(canvas: Canvas) -> None:
@@ -492,7 +492,7 @@ def test_a_subgraph_inside_itself(canvas: Canvas) -> None:
     one.use(two, id=4)
     two.use(one, id=5)
     canvas.use(one, id=3)
-    assert 'the subgraph "one" contains itself, by way of node 3:4:5' in refused(canvas.saved(one, two))
+    assert 'the subgraph "one" contains itself through node 3:4:5' in refused(canvas.saved(one, two))
 
 
 def test_subgraphs_that_unfold_beyond_all_measure(canvas: Canvas) -> None:
@@ -540,7 +540,7 @@ def test_a_group_node_of_the_old_kind_is_named_when_it_is_needed(canvas: Canvas)
     canvas.wire(canvas.node("LoadText", "x", type="workflow>Texts"), send, "text")
     text = refused(canvas.saved(extra={"groupNodes": {"Texts": {"nodes": [{"type": "LoadText"}]}}}))
     assert "workflow>Texts (2)" in text
-    assert "group node of the old kind" in text
+    assert "old-style group node" in text
     assert "ungroup" in text
 
 
@@ -548,7 +548,7 @@ def test_a_group_node_of_the_old_kind_with_our_nodes_inside_is_never_skipped(can
     canvas.node("Send", *SEND)
     canvas.node("LoadText", "x", type="workflow/Mine")
     text = refused(canvas.saved(extra={"groupNodes": {"Mine": {"nodes": [{"type": "Send"}]}}}))
-    assert "workflow/Mine (2) is a group node of the old kind with nodes of this pack inside" in text
+    assert "workflow/Mine (2) is an old-style group node with nodes of this pack inside" in text
 
 
 def rich() -> dict[str, Any]:

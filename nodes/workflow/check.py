@@ -1,8 +1,8 @@
-"""Everything that can be known to be wrong before a node runs, as ComfyUI's ``validate_inputs`` would find it.
+"""Finds every mistake that can be detected before a node runs, as ComfyUI's ``validate_inputs`` does.
 
-Two differences. All problems of all nodes come in one list, not the first branch that fails. And where ComfyUI's
-conversion would quietly change the meaning of a value ("false" to true, 5.7 to 5, nothing to the text "None"), it is a
-problem here: the next step costs money.
+There are two differences. The problems of all nodes come in one list, not only those of the first branch that fails.
+And where ComfyUI would silently change the meaning of a value ("false" to true, 5.7 to 5, null to the text "None"),
+this reports a problem, because the next step costs money.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def problems(nodes: Mapping[str, PromptNode], needed: Iterable[PromptNode], clas
 
     Args:
         nodes: all nodes of the workflow, by id.
-        needed: those that would run; each is of a class in ``classes``.
+        needed: the nodes that would run; the class of each is in ``classes``.
 
     Returns:
-        One text for each problem: node, input, value, what is allowed. Empty if all is well.
+        One line for each problem: node, input, value, what is allowed. Empty if there are none.
     """
     return [f"{node}: {text}" for node in needed for text in _Check(node, nodes, classes).run()]
 
 
 class _Check:
-    """One node against its class."""
+    """The check of one node against its class."""
 
     def __init__(self, node: PromptNode, nodes: Mapping[str, PromptNode], classes: Classes) -> None:
         self._node, self._nodes, self._classes = node, nodes, classes
@@ -42,10 +42,10 @@ class _Check:
         self._validate: Callable[..., object] | None = getattr(self._known.cls, "VALIDATE_INPUTS", None)
         self._named, self._takes_all = _arguments(self._validate) if self._validate else (frozenset[str](), False)
         self._found: list[str] = []
-        self._values: dict[str, object] = {}  # for VALIDATE_INPUTS; None stands for a link and for what is no value
+        self._values: dict[str, object] = {}  # for VALIDATE_INPUTS; None means a link or an invalid value
 
     def run(self) -> list[str]:
-        """What is wrong, one text for each problem."""
+        """One line for each problem."""
         node, known = self._node, self._known
         self._found = [f"{shown(name, 40)} {text}".strip() for name, text in node.faults.items()]
         for spec in known.inputs.values():
@@ -58,7 +58,7 @@ class _Check:
         return self._found
 
     def _check_input(self, spec: InputSpec) -> None:
-        """Check what one input is given, and convert it."""
+        """Check the value of one input and convert it."""
         node, name = self._node, spec.name
         if spec.required or name in node.inputs:
             self._values[name] = None
@@ -81,15 +81,15 @@ class _Check:
         if kind is None:
             return
         if not _may_meet(kind, spec.kind):
-            self._add(spec.name, f"takes {spec.kind}, and {self._nodes[str(link[0])]} gives {shown(kind)}")
+            self._add(spec.name, f"takes {spec.kind}, but {self._nodes[str(link[0])]} outputs {shown(kind)}")
 
     def _add(self, name: str, text: str) -> None:
         self._found.append(f"{shown(name, 40)} {text}")
 
     def _source_type(self, name: str, link: list[Any]) -> object:
-        """The type that a link brings, None (and a problem) if it brings nothing."""
+        """The type that a link carries. If it carries none, add a problem and return None."""
         if not is_link(link):
-            self._add(name, f"is {shown(link)}; a link is a list of a node's id and the number of its output")
+            self._add(name, f"is {shown(link)}; a link must be a list of a node id and an output number")
             return None
         source = self._nodes.get(str(link[0]))
         if source is None:
@@ -100,13 +100,15 @@ class _Check:
             where = f"--set {shown(self._node.id, 40)}.{name}=..."
             self._add(
                 name,
-                f"needs {source}, which is no node of this pack, so it cannot run here. Give the value itself "
+                f"needs {source}, which is not a node of this pack, so it cannot run here. Set the value directly "
                 f"({where}) or run the workflow in ComfyUI",
             )
             self._found += [f"{source} {fault}" for name, fault in source.faults.items() if not name]
             return None
         if link[1] >= len(known.outputs):
-            self._add(name, f"comes from output {link[1]} of {source}, which has {len(known.outputs)} (counted from 0)")
+            self._add(
+                name, f"comes from output {link[1]} of {source}, which has only {len(known.outputs)} (counting from 0)"
+            )
             return None
         return known.outputs[link[1]]
 
@@ -146,30 +148,30 @@ class _Check:
             self._add(spec.name, f"is {shown(value)}; allowed: {_range(spec)}")
 
     def _ask(self, validate: Callable[..., object]) -> None:
-        """Let the class itself speak. It answers True, or a text, or raises."""
+        """Run the class's own check. It returns True or a message, or raises."""
         values = {name: value for name, value in self._values.items() if self._takes_all or name in self._named}
         try:
             answer = validate(**values)
         except KlingError as error:
             lines = str(error).splitlines()
-            # A list of problems comes with a headline of its own, which stands above all of them here.
+            # A list of problems has a summary of its own. It is dropped, because one summary covers all nodes.
             listed = [line[2:] for line in lines if line.startswith("- ")] or [" ".join(lines)]
             self._found += [line.removeprefix(f"{self._node.class_type}, ") for line in listed]
             return
         if answer is not True:
             said = "is refused" if answer is False else str(answer)
-            # ComfyUI repeats the text for every input that was asked for; with many it names the inputs itself.
+            # ComfyUI shows the text at every input that was checked. A text about many inputs names them itself.
             self._found.append(f"{', '.join(values)} {said}" if len(values) < 3 else said)
 
 
 def _arguments(function: Callable[..., object]) -> tuple[frozenset[str], bool]:
-    """The names that a VALIDATE_INPUTS asks for, and whether it takes every input as keyword."""
+    """The inputs that a VALIDATE_INPUTS names, and whether it takes all inputs as keywords."""
     spec = inspect.getfullargspec(function)
     return frozenset((*spec.args, *spec.kwonlyargs)), spec.varkw is not None
 
 
 def _may_meet(given: object, taken: str) -> bool:
-    """Whether a link of type ``given`` may end in an input of type ``taken``: they have one type in common."""
+    """Whether an output of type ``given`` fits an input of type ``taken``: they have a type in common."""
     if given == taken or "*" in (given, taken):
         return True
     if not isinstance(given, str):
@@ -179,7 +181,7 @@ def _may_meet(given: object, taken: str) -> bool:
 
 
 def _how_to_give(spec: InputSpec) -> str:
-    return f"give it {_range(spec) or 'one'}" if spec.is_widget else f"connect a node that gives {spec.kind}"
+    return f"enter {_range(spec) or 'one'}" if spec.is_widget else f"connect a node that outputs {spec.kind}"
 
 
 def _range(spec: InputSpec) -> str:

@@ -1,6 +1,6 @@
-"""What the runner has to know of a node class, read from the attributes that ComfyUI itself reads.
+"""What the runner needs to know about a node class, read from the attributes that ComfyUI itself reads.
 
-Node classes are of ComfyUI's V1 kind: INPUT_TYPES, RETURN_TYPES, RETURN_NAMES, FUNCTION, OUTPUT_NODE.
+Node classes follow ComfyUI's V1 interface: INPUT_TYPES, RETURN_TYPES, RETURN_NAMES, FUNCTION, OUTPUT_NODE.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class InputSpec:
 
     @property
     def is_widget(self) -> bool:
-        """Whether the front end draws a field for it (its value is then saved), or only a socket."""
+        """Whether the front end draws a field, whose value is saved, or only a socket."""
         return (self.kind in _PLAIN or self.kind == "COMBO") and not self.options.get("forceInput")
 
     @property
     def companions(self) -> int:
-        """How many values of control widgets (control_after_generate) the front end saves behind this one's."""
+        """How many values of control widgets (control_after_generate) the front end saves after this one."""
         if self.kind == "INT":
             return int(bool(self.options.get("control_after_generate", self.name in ("seed", "noise_seed"))))
         if self.kind == "COMBO" and self.options.get("control_after_generate"):
-            return 2  # a menu has a filter field as well
+            return 2  # a combo also has a filter field
         return 0
 
     @property
     def default(self) -> object:
-        """What a fresh node shows in this field."""
+        """What a new node shows in this field."""
         if "default" in self.options:
             return self.options["default"]
         return next(iter(self.choices), None) if self.kind == "COMBO" else _ZERO.get(self.kind)
@@ -59,7 +59,7 @@ class NodeClass:
 
     @property
     def makes_video(self) -> bool:
-        """Whether it ends in a video: wanted for itself as soon as anything takes it."""
+        """Whether it outputs a video. Such a node is wanted as soon as another node uses the video."""
         return "VIDEO" in self.outputs
 
     def output_named(self, name: str) -> int | None:
@@ -86,13 +86,13 @@ def read_class(cls: type[Any], *, ours: bool = True) -> NodeClass:
 
 
 def read_classes(catalogue: Mapping[str, type[Any]]) -> dict[str, NodeClass]:
-    """The pack's own classes by name, and beside them the constants that ComfyUI itself brings."""
+    """The pack's own classes by name, plus ComfyUI's constant nodes."""
     core = {name: read_class(cls, ours=False) for name, cls in PRIMITIVES.items()}
     return core | {name: read_class(cls) for name, cls in catalogue.items()}
 
 
 class _Constant:
-    """A ComfyUI node that hands on the value of its one field."""
+    """A ComfyUI node that outputs the value of its only field."""
 
     FUNCTION = "hand_on"
 
@@ -114,4 +114,4 @@ PRIMITIVES: Mapping[str, type[Any]] = {
     "PrimitiveStringMultiline": _constant("STRING", multiline=True),
     "PrimitiveBoolean": _constant("BOOLEAN"),
 }
-"""ComfyUI's own constants, by registered name: the only nodes of others that the runner can stand in for."""
+"""ComfyUI's constant nodes by registered name: the only nodes from outside the pack that the runner can run."""

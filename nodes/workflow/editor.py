@@ -1,16 +1,16 @@
-"""Editor format -> prompt: what ComfyUI's front end does with a drawn graph when the user presses Run.
+"""Converts the editor format to a prompt, as ComfyUI's front end does when the user presses Run.
 
-The rules were learnt from the behaviour of the front ends 1.27, 1.35 and 1.58 (their ``graphToPrompt``):
+The rules follow the behaviour of ``graphToPrompt`` in the front ends 1.27, 1.35 and 1.58:
 
 - A widget's value comes from ``widgets_values``, by position or by name. A link into the widget replaces it.
-- Reroutes hand their input on. Notes and groups are nothing.
-- A bypassed node hands on the first of its inputs whose type fits; if none fits, the receiver keeps its own value.
-- A muted node is not there: an input that is linked to it is left without a value.
-- Subgraphs are taken apart. A node inside has the path of ids as its id, ``12:3``. A wire from the input boundary goes
-  on outside; where nothing is connected outside, the value on the subgraph's face counts, else the one inside.
+- A reroute passes its input on. Notes and groups are ignored.
+- A bypassed node passes on its first input of a matching type. If none matches, the receiver keeps its own value.
+- A muted node counts as absent: an input that is linked to it has no value.
+- Subgraphs are unfolded. The id of a node inside is the path of ids, ``12:3``. A wire from the input boundary continues
+  outside the subgraph. If nothing is connected there, the value on the subgraph's face is used, or else the one inside.
 
-In one place this follows the drawing and not the front end: a PrimitiveNode's value also arrives through reroutes and
-subgraph inputs, where the front end would quietly use the value that was last saved in the receiver.
+In one place this follows the drawing instead of the front end: a PrimitiveNode's value also passes through reroutes and
+subgraph inputs. The front end would silently use the value that was last saved in the receiver.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNGROUP = "Open the workflow in ComfyUI, right-click the group, ungroup it (or 
 
 
 class _Slot(NamedTuple):
-    """An input as the front end has it after loading: from the class, overlaid with the file."""
+    """An input as the front end sees it after loading: declared by the class, linked by the file."""
 
     name: str
     kind: str
@@ -48,25 +48,25 @@ class _From:
 
 @dataclass(frozen=True)
 class _Nothing:
-    """No source, so the receiver keeps its own value; but a ``muted`` source takes even that away."""
+    """No source. The receiver keeps its own value, unless the source is ``muted``: then it has none."""
 
     muted: str = ""
 
 
 class _Fault(Exception):
-    """The wiring of one input makes no sense."""
+    """An input is wired in a way that makes no sense."""
 
 
 def to_prompt(workflow: Node, classes: Classes) -> Prompt:
     """Convert a workflow in editor format, version 0.4 or 1.0.
 
     Raises:
-        WorkflowError: an unknown version, or a file that contradicts itself.
+        WorkflowError: the version is unknown, or the file contradicts itself.
     """
     version = workflow.get("version", 0.4)
     if not isinstance(version, (int, float)) or not 0 <= version < 2:
         raise WorkflowError(
-            f"the workflow has the version {shown(version, 20)}; this runner reads 0.4 and 1.0. "
+            f"the workflow has version {shown(version, 20)}; this runner reads 0.4 and 1.0. "
             "Open it in ComfyUI and save it again."
         )
     drawing = Drawing(workflow, classes)
@@ -105,17 +105,15 @@ class _Converter:
             found.faults[""] = "is a subgraph whose definition is not in the file. Export the workflow again."
         if not found.class_type.startswith(("workflow>", "workflow/")):
             return
-        found.faults[""] = f"is a group node of the old kind, which this runner cannot take apart. {_UNGROUP}"
+        found.faults[""] = f"is an old-style group node, which this runner cannot read. {_UNGROUP}"
         group = drawn.mapping(self._old_groups.get(found.class_type[len("workflow>") :]))
         for inner in drawn.dicts(group.get("nodes")):
             known = self._classes.get(drawn.node_type(inner))
             if known is not None and known.ours:
-                raise WorkflowError(
-                    f"{found} is a group node of the old kind with nodes of this pack inside. {_UNGROUP}"
-                )
+                raise WorkflowError(f"{found} is an old-style group node with nodes of this pack inside. {_UNGROUP}")
 
     def _widgets(self, place: Place, node_id: str, node: Node) -> dict[str, object]:
-        """The values in a node's own fields. What the file does not hold stands at its default."""
+        """The values of a node's own fields. A field without a value in the file has its default."""
         known = self._classes.get(drawn.node_type(node))
         if known is None:
             return {}
@@ -135,7 +133,7 @@ class _Converter:
         return values
 
     def _slots(self, place: Place, node: Node) -> list[_Slot]:
-        """A node's inputs in the front end's order, which decides what a bypassed node hands on."""
+        """A node's inputs in the front end's order, which decides what a bypassed node passes on."""
         saved = [
             _Slot(drawn.name(entry), drawn.kind(entry), drawn.identifier(entry.get("link")))
             for entry in drawn.dicts(node.get("inputs"))
@@ -151,7 +149,7 @@ class _Converter:
             return {drawn.name(slot): drawn.kind(slot) for slot in definition.inputs}
         known = self._classes.get(drawn.node_type(node))
         specs = known.inputs.values() if known is not None else ()
-        # Sockets come before fields.
+        # The front end puts sockets before fields.
         return {spec.name: spec.kind for spec in sorted(specs, key=lambda spec: spec.is_widget)}
 
     # ---- where a value comes from ----
@@ -159,7 +157,7 @@ class _Converter:
     def _source(self, place: Place, slot: _Slot) -> _From | _Nothing:
         """Follow an input's wire back to an output of a node that runs, or to a value.
 
-        A loop and not a recursion: a chain of reroutes may be longer than Python's stack.
+        This is a loop, not a recursion, because a chain of reroutes may exceed Python's stack.
         """
         kind = slot.kind
         face: _From | None = None  # the value on the face of the outermost subgraph left so far
@@ -169,7 +167,7 @@ class _Converter:
             if wire is None:
                 raise _Fault(f"is linked by wire {shown(slot.link, 20)}, which is not in the file")
             if (place.path, wire.origin, wire.origin_slot) in seen:
-                raise _Fault("is linked by wires that run in a circle")
+                raise _Fault("is linked by wires that form a loop")
             seen.add((place.path, wire.origin, wire.origin_slot))
             if wire.origin == INPUT_BOUNDARY:
                 place, slot, face = self._outside(place, wire.origin_slot, face)
@@ -184,13 +182,13 @@ class _Converter:
         return _Nothing()
 
     def _outside(self, place: Place, number: int, face: _From | None) -> tuple[Place, _Slot, _From | None]:
-        """From a subgraph's input boundary to the same input on the outside, with the value shown there."""
+        """Step from a subgraph's input boundary to the same input outside, with the value shown there."""
         if place.outer is None or not 0 <= number < len(place.graph.inputs):
             raise _Fault(f"comes from input {number} of {place.graph.name}, which has no such input")
         name = drawn.name(place.graph.inputs[number])
         if name in place.promoted:
             face = _From(value=place.promoted[name])
-        elif name not in place.faces:  # there is no field to hold a value, also not one of a subgraph inside
+        elif name not in place.faces:  # no field holds a value, not even in a nested subgraph
             face = None
         slot = next(slot for slot in self._slots(place.outer, place.host) if slot.name == name)
         return place.outer, slot, face
@@ -198,13 +196,13 @@ class _Converter:
     def _through(
         self, place: Place, origin: str, output: int, kind: str
     ) -> _From | _Nothing | tuple[Place, _Slot, str]:
-        """From a node's output to what stands for it: itself, a value, or an input to follow further."""
+        """Step from a node's output to its source: the node itself, a value, or another input to follow."""
         while True:
             node = place.graph.nodes.get(origin)
             if node is None:
                 raise _Fault(f"comes from node {shown(place.id(origin), 40)}, which is not in the file")
             node_type = drawn.node_type(node)
-            if node_type == "PrimitiveNode":  # the front end writes its value into the receiver, whatever its mode
+            if node_type == "PrimitiveNode":  # in any mode, the front end writes its value into the receiver
                 return self._constant(place, origin, node)
             if drawn.mode(node) == MUTED:
                 return _Nothing(place.describe(origin, node))
@@ -229,7 +227,7 @@ class _Converter:
             origin, output = wire.origin, wire.origin_slot
 
     def _passed(self, place: Place, node: Node, output: int, kind: str) -> _Slot | None:
-        """The input that a bypassed node hands on to a receiver of type ``kind``."""
+        """The input that a bypassed node passes on to a receiver of type ``kind``."""
         slots = self._slots(place, node)
         if kind in ("*", ""):
             return slots[output] if output < len(slots) else next(iter(slots), None)
@@ -264,7 +262,7 @@ class _Converter:
 
 
 def _connects(one: str, other: str) -> bool:
-    """Whether the front end lets these types be wired: equal, or anything, or one of a list in common."""
+    """Whether the front end connects these types: one accepts anything, or they have a type in common."""
     if one in ("", "*", "0") or other in ("", "*", "0"):
         return True
     first, second = (set(kind.lower().split(",")) for kind in (one, other))

@@ -1,4 +1,4 @@
-"""The drawn graph of a workflow file in editor format: nodes, wires, and subgraphs unfolded where they are used.
+"""The graph in a workflow file in editor format: nodes, wires, and subgraphs, unfolded where they are used.
 
 Reads version 0.4 (links are lists) and 1.0 (links are objects, as they are inside every subgraph).
 """
@@ -14,10 +14,10 @@ from .classes import Classes
 from .prompt import PromptNode, WorkflowError, shown
 
 MOST_NODES = 20_000
-"""A file of a few hundred bytes can unfold into millions of nodes by subgraphs inside subgraphs."""
+"""The most nodes that a file may unfold into. Nested subgraphs turn a few hundred bytes into millions of nodes."""
 
 INPUT_BOUNDARY, OUTPUT_BOUNDARY = "-10", "-20"
-"""The ids under which wires inside a subgraph name its two sides."""
+"""The ids that wires inside a subgraph use for its input side and its output side."""
 
 MUTED, BYPASSED = 2, 4
 
@@ -28,7 +28,7 @@ Node = Mapping[str, Any]
 
 
 class Wire(NamedTuple):
-    """A link. All ids are texts, because files have numbers and texts."""
+    """A link. All ids are strings, because files contain both numbers and strings."""
 
     id: str
     origin: str
@@ -55,23 +55,23 @@ class Graph:
 
 @dataclass
 class Place:
-    """A graph where it is used: the root, or one subgraph on one node (``host``, inside ``outer``)."""
+    """One use of a graph: the root, or a subgraph on a node (``host``, inside ``outer``)."""
 
     path: NodePath
     graph: Graph
     host: Node
     outer: Place | None
     promoted: dict[str, object] = field(default_factory=dict)
-    """Values of fields that this use of the subgraph shows on its face, by input name."""
+    """The field values that this use of the subgraph shows on its face, by input name."""
     faces: frozenset[str] = frozenset()
-    """Inputs that lead to a field, so that the subgraph shows it on its face."""
+    """The inputs that lead to a field, which the subgraph then shows on its face."""
 
     def id(self, node_id: str) -> str:
         """A node's id in the prompt: the ids of all subgraph nodes around it, then its own."""
         return ":".join((*self.path, node_id))
 
     def describe(self, node_id: str, node: Node) -> str:
-        """A node in words, for messages."""
+        """A node as messages name it."""
         return str(PromptNode(self.id(node_id), node_type(node), title(node), {}))
 
 
@@ -79,14 +79,14 @@ class Drawing:
     """A whole workflow, unfolded.
 
     Attributes:
-        nodes: every node that would run or hand something on, with its place and id, in the order of the file.
+        nodes: every node that would run or pass something on, with its place and id, in the order of the file.
         places: every use of a subgraph by its path; () is the root.
         definitions: the subgraphs by their type.
         overrides: values that a subgraph's face sets on widgets of nodes inside, by the path of the node.
-        notes: remarks about muted and bypassed nodes of this pack.
+        notes: which nodes of this pack are muted or bypassed.
 
     Raises:
-        WorkflowError: the file contradicts itself: doubled ids, unreadable links, a subgraph inside itself.
+        WorkflowError: the file contradicts itself: duplicate ids, unreadable links, a subgraph inside itself.
     """
 
     def __init__(self, workflow: Node, classes: Classes) -> None:
@@ -109,7 +109,7 @@ class Drawing:
                 continue
             count += 1
             if count > MOST_NODES:
-                raise WorkflowError(f"the workflow unfolds into more than {MOST_NODES} nodes. Is it damaged?")
+                raise WorkflowError(f"the workflow unfolds into more than {MOST_NODES} nodes. Check its subgraphs.")
             node_id, node = entry
             definition = self.definitions.get(node_type(node))
             if mode(node) in (MUTED, BYPASSED):
@@ -124,9 +124,7 @@ class Drawing:
         at: Place | None = place
         while at is not None:
             if at.graph is definition:
-                raise WorkflowError(
-                    f"{definition.name} contains itself, by way of node {shown(place.id(node_id), 40)}."
-                )
+                raise WorkflowError(f"{definition.name} contains itself through node {shown(place.id(node_id), 40)}.")
             at = at.outer
         inner = Place((*place.path, node_id), definition, node, place)
         self.places[inner.path] = inner
@@ -142,8 +140,8 @@ class Drawing:
     def _read_promoted(self, place: Place) -> None:
         """Find the values that this use of a subgraph holds for fields inside it.
 
-        ``properties.proxyWidgets`` names them, as [inner node, widget] or as ["-1", input]; without it the saved
-        values belong to the inputs that lead to a widget, in their order.
+        ``properties.proxyWidgets`` names them, as [inner node, widget] or as ["-1", input]. Without it, the saved
+        values belong, in order, to the inputs that lead to a widget.
         """
         values, named = place.host.get("widgets_values"), place.host.get("widgets_values_named")
         leads = {name(slot): self._leads_to(place.graph, k) for k, slot in enumerate(place.graph.inputs)}
@@ -154,7 +152,7 @@ class Drawing:
             place.promoted.update({k: v for k, v in by_name.items() if k in leads and v is not None})
         elif proxies:
             for (inner, widget), value in zip(proxies, values, strict=False):
-                if value is not None:  # else a place-holder: the value lies with the node inside
+                if value is not None:  # None is a placeholder: the node inside has the value
                     self._promote(place, leads, inner, widget, value)
         else:
             faces = [(face, lead) for face, lead in leads.items() if lead is not None]
@@ -174,11 +172,11 @@ class Drawing:
         face = widget if inner == "-1" else next((n for n, lead in leads.items() if lead == (inner, widget)), None)
         if face is not None:
             place.promoted[face] = value
-        else:  # nested ones are called "<inner id>: <widget>"
+        else:  # a widget of a nested subgraph is named "<inner id>: <widget>"
             self.overrides.setdefault((*place.path, inner), {}).setdefault(widget.rsplit(": ", 1)[-1], value)
 
     def _leads_to(self, graph: Graph, slot: int) -> tuple[str, str] | None:
-        """The (node, widget) that an input of a subgraph leads to, None if it leads to plain sockets."""
+        """The (node, widget) that an input of a subgraph leads to, None if it leads only to sockets."""
         for wire in graph.wires.values():
             if wire.origin != INPUT_BOUNDARY or wire.origin_slot != slot:
                 continue
@@ -198,7 +196,7 @@ class Drawing:
 
 
 def _definitions(workflow: Node) -> Iterator[tuple[str, Graph]]:
-    """All subgraphs: they lie side by side, but older files have some inside others."""
+    """All subgraphs. They are listed side by side, but older files nest some inside others."""
     waiting = [workflow]
     while waiting:
         for definition in dicts(mapping(waiting.pop().get("definitions")).get("subgraphs")):
@@ -254,7 +252,7 @@ def _pairs(value: object) -> list[tuple[str, str]]:
 
 
 def identifier(value: object) -> str | None:
-    """An id, which is a number or a text, as a text; None if it is neither."""
+    """An id (a number or a string) as a string, None if it is neither."""
     return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
@@ -265,12 +263,12 @@ def node_type(node: Node) -> str:
 
 
 def mode(node: Node) -> object:
-    """0 and anything unknown: runs; MUTED; BYPASSED."""
+    """MUTED or BYPASSED. With 0 or anything else, the node runs."""
     return node.get("mode", 0)
 
 
 def title(node: Node) -> str:
-    """The title that the user gave a node, else the front end's."""
+    """The node's title in the file, "" if there is none."""
     found = node.get("title")
     return found if isinstance(found, str) else ""
 
@@ -281,18 +279,18 @@ def name(slot: Node) -> str:
 
 
 def kind(slot: Node) -> str:
-    """The type of an input or output; a menu's list of choices reads as COMBO."""
+    """The type of an input or output; a list of choices reads as COMBO."""
     found = slot.get("type", "*")
     return "COMBO" if isinstance(found, list) else str(found)
 
 
 def mapping(value: object) -> Node:
-    """``value`` if it is an object, else an empty one."""
+    """``value`` if it is an object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def listed(value: object) -> list[Any]:
-    """``value`` if it is a list, an object's values, else nothing."""
+    """``value`` if it is a list, the values of an object, otherwise an empty list."""
     return value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
 
 

@@ -1,7 +1,7 @@
-"""The prompt: a workflow in the form in which ComfyUI runs it, whatever format the file had.
+"""The prompt: a workflow in the form that ComfyUI runs, whatever format the file has.
 
 ComfyUI's front end calls it the API format: a mapping of node ids, each with a class, a title and its inputs.
-An input is a plain value or a link, which is a list of the source node's id and the number of its output.
+An input is a plain value or a link: a list of the source node's id and its output number.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 Catalogue = Mapping[str, type[Any]]
 """Node classes by registered name: ComfyUI's NODE_CLASS_MAPPINGS of one pack."""
 
-# Control characters and the invisible marks that reorder text. A stranger's file must be able neither to drive the
-# terminal nor to make a line read differently from what it says.
+# A stranger's file must not control the terminal or make a line read differently from what it says. These are the
+# control characters and the invisible marks that reorder text.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class WorkflowError(Exception):
-    """The file, or what was asked of it, cannot be run. The text is complete and meant for the user."""
+    """The workflow cannot be run as requested. The text is complete and meant for the user."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class PromptNode:
 
     Attributes:
         inputs: plain values and links, by input name.
-        faults: complaints that matter only if the node is needed, by input; under "" about the node itself.
+        faults: problems that matter only if the node is needed, by input; "" is the node itself.
         cut: inputs that lost their link, with the reason.
     """
 
@@ -51,14 +51,14 @@ class PromptNode:
 
 @dataclass
 class Prompt:
-    """All nodes of one workflow by id, in the order of the file, and remarks worth a line on the console."""
+    """All nodes of one workflow by id, in the order of the file, and notes for the console."""
 
     nodes: dict[str, PromptNode]
     notes: list[str] = field(default_factory=list)
 
 
 def is_link(value: object) -> bool:
-    """Whether an input's value is a well formed link: a node id and the number of an output."""
+    """Whether an input's value is a well-formed link: a node id and an output number."""
     return (
         isinstance(value, list)
         and len(value) == 2
@@ -71,12 +71,12 @@ def is_link(value: object) -> bool:
 
 
 def wrapped(value: object) -> object:
-    """A widget's value as an input: a list is boxed, because a bare list would read as a link."""
+    """A widget's value as an input. A list is wrapped, because a bare list would read as a link."""
     return {"__value__": value} if isinstance(value, list) else value
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """Any value out of a file, safe to print: one line, no control characters, at most ``limit`` characters."""
+    """Any value from a file, safe to print: one line, no control characters, at most ``limit`` characters."""
     text = value if isinstance(value, str) else repr(value)
     if len(text) > limit:
         text = text[: limit - 1] + "…"
@@ -84,7 +84,7 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def printable_json(text: str) -> str:
-    """JSON text whose invisible characters are written as escapes; line feeds of the layout stay."""
+    """JSON text with all invisible characters escaped except line feeds."""
     return _UNPRINTABLE.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
 
 
@@ -107,7 +107,7 @@ def from_api(data: Mapping[str, Any]) -> Prompt:
         nodes[node_id] = PromptNode(node_id, class_type, title if isinstance(title, str) else "", dict(inputs))
     if wrong:
         raise WorkflowError(
-            f"not a workflow: the entries {', '.join(wrong[:8])} have no class_type and inputs, "
-            'as every node of an exported API file has. Export it again ("File > Export (API)" in ComfyUI).'
+            f"not a workflow: the entries {', '.join(wrong[:8])} have no class_type or no inputs. "
+            'Export the workflow again ("File > Export (API)" in ComfyUI).'
         )
     return Prompt(nodes)

@@ -1,7 +1,7 @@
-"""Running a plan as ComfyUI runs a prompt: independent nodes side by side on one event loop.
+"""Runs a plan as ComfyUI runs a prompt: independent nodes run side by side on one event loop.
 
-One difference: a node that fails stops only the nodes that need its result. A request that is already on its way is
-paid for, so all other nodes are waited for, and all errors are reported at the end.
+There is one difference: a node that fails stops only the nodes that need its result. A request that is already on its
+way will be paid, so the run waits for all other nodes and reports all errors at the end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Plan:
     """What is to run.
 
     Attributes:
-        order: the nodes, each one after those that it needs.
+        order: the nodes, each after those that it needs.
         notes: lines for the user: what is skipped and why.
     """
 
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass
 class Results:
-    """What a run has brought so far. An interrupted run keeps what it had.
+    """The results of a run so far. An interrupted run keeps them.
 
     Attributes:
         inputs, outputs: by node id, of every node that ran.
@@ -53,19 +53,19 @@ class Results:
 
 
 class Ended(Exception):
-    """Raised by a host to end a node that has done all that is wanted of it: no error, and no result."""
+    """Raised by a host to end a node that has nothing left to do. It is not an error, and there is no result."""
 
 
 class _LeftOut(Exception):
-    """A node needs one that failed. Its argument is that node's id."""
+    """A node needs one that failed. The argument is the failed node's id."""
 
 
 async def run(plan: Plan, host_for: HostFor, results: Results, *, done: Callable[[PromptNode], None]) -> None:
     """Run every node of the plan.
 
     Args:
-        host_for: gives the context in which one node runs.
-        results: is filled while the run goes on.
+        host_for: returns the context in which a node runs.
+        results: filled during the run.
         done: called for each node as soon as it has a result.
     """
     runner = _Runner(plan, host_for, results)
@@ -86,7 +86,7 @@ async def run(plan: Plan, host_for: HostFor, results: Results, *, done: Callable
 
 
 def _error(task: asyncio.Task[None]) -> BaseException | None:
-    """What ended a task; None if it went well, or still runs because the whole run is being ended."""
+    """The error that ended a task. None if it succeeded, or if it still runs while the whole run is being stopped."""
     if not task.done():
         return None
     return asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -112,7 +112,7 @@ class _Runner:
             returned = getattr(cls(), cls.FUNCTION)(**inputs)
             if inspect.isawaitable(returned):
                 returned = await returned
-        # What a node shows of itself (``ui``) has no place here.
+        # What a node shows (``ui``) is not needed here.
         self._results.outputs[node.id] = returned["result"] if isinstance(returned, dict) else returned
         done(node)
 
@@ -123,7 +123,7 @@ class _Runner:
             for name, value in node.inputs.items()
             if name in known.inputs
         }
-        # Hidden inputs come last, so that a file cannot fill them.
+        # Hidden inputs come last, so that a file cannot set them.
         for name, kind in known.cls.INPUT_TYPES().get("hidden", {}).items():
             inputs[name] = node.id if kind == "UNIQUE_ID" else None
         return inputs
