@@ -302,7 +302,7 @@ NOTED = [
     ({"callback_url": "http://example.org/"}, "not https"),
     ({"external_task_id": "a b"}, "external_task_id"),
     ({"external_task_id": "x" * 65}, "external_task_id"),
-    (story(shot(1, "3")), "a single shot is billed"),
+    (story(shot(1, "3")), "bills a single shot"),
     (story(shot(1, "3")), "refuses a blank prompt"),
     (story(shot(1, "3"), prompt="A boat."), "Kling ignores prompt"),
 ]

@@ -1,4 +1,4 @@
-"""A gateway on this computer, for demos, tests and offline work. It judges bodies by itself: none of our models."""
+"""A gateway on this computer, for demos, tests and offline work. It judges bodies without the pack's models."""
 
 from .gateway import Sandbox
 from .serve import serve

@@ -1,4 +1,4 @@
-"""What the service and its relays say: error bodies, and the shapes of good answers.
+"""What the service and its relays answer: error bodies, and the shapes of successful answers.
 
 The texts are those that Kling and relays of the New-API family are known to send.
 """
@@ -16,7 +16,7 @@ Body = dict[str, Any]
 
 # ------------------------------------------------------------------------------------------------ error bodies
 
-# Kling's table of service codes with the HTTP status of each; the text is the observed one where one is known.
+# Kling's service codes, each with its HTTP status and, where it is known, the text that was observed.
 KLING: Final[Mapping[int, tuple[int, str]]] = {
     1000: (401, "Authentication failed"),
     1001: (401, "Authorization is empty"),
@@ -42,7 +42,7 @@ KLING: Final[Mapping[int, tuple[int, str]]] = {
 }
 
 
-# Made once: json.dumps with an option makes one for every call, and benchmarks run against this.
+# json.dumps with an option makes an encoder for every call, and benchmarks run against this. So it is made once.
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -88,7 +88,7 @@ PRE_CONSUME: Final = "pre_consume_token_quota_failed"
 MISSING: Final = {"loc": ["body", "duration"], "msg": "field required", "type": "value_error.missing"}
 ACEDATA: Final = {"success": False, "error": {"code": "bad_request", "message": "no"}, "trace_id": "3f2a"}
 
-# Called with a Kling code, for the shapes that carry one inside (`gateway:fail_to_fetch_task:1303`).
+# Called with a Kling code, for the shapes that contain one (`gateway:fail_to_fetch_task:1303`).
 GATEWAY: Final[Mapping[str, Callable[[int], Answer]]] = {
     "invalid_token": lambda _: invalid_token(),
     "one_api_error": lambda _: gateway_error(401, "无效的令牌", kind="one_api_error"),
@@ -162,7 +162,7 @@ def _times(body: Body, turn: Callable[[int], object]) -> Body:
 
 
 def _videos(body: Body, turn: Callable[[Body], Body]) -> Body:
-    """Changes the videos of a finished task; an unfinished one stays as it is."""
+    """Change the videos of a finished task. An unfinished task does not change."""
     videos = body["data"].get("task_result", {}).get("videos")
     return with_(body, task_result={"videos": [turn(video) for video in videos]}) if videos else body
 
@@ -172,7 +172,7 @@ def _result(body: Body, videos: object) -> Body:
 
 
 def _wrapper(body: Body, place: str = "result_url") -> Body:
-    """New-API's own task object, with Kling's envelope inside it; old versions had the URL in fail_reason."""
+    """New-API's own task object, with Kling's envelope inside. Old versions had the URL in fail_reason."""
     data = body["data"]
     status, created, updated = data["task_status"], data["created_at"] // 1000, data["updated_at"] // 1000
     inner: Body = {
@@ -280,7 +280,7 @@ QUERY_SHAPES: Final[Mapping[str, Callable[[Body], Body]]] = {
     "url_in_task_info": _url_in_task_info,
     "final_balance": lambda body: with_(body, final_balance_deduction={"quota": "1", "list_price": "0.14"}),
 }
-# The kind of id that a create with such a shape gets, under which the task is known from then on.
+# The kind of id that a create with such a shape returns. The task keeps this id.
 ID_STYLES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("task_id", "wrapper", "openai", "extras", "plugin"), "task"),
     "base64_id": "base64",
@@ -289,5 +289,5 @@ ID_STYLES: Final[Mapping[str, str]] = {
 
 
 def id_style(kind: str) -> str:
-    """For a create that meets this fault: "" is Kling's own 18 digits."""
+    """The kind of id that a create with this fault returns. "" means Kling's own 18 digits."""
     return ID_STYLES.get(kind.removeprefix("shape:"), "")

@@ -1,9 +1,9 @@
-"""How the sandbox misbehaves: tables of wrong answers, and of right answers in unusual shapes.
+"""How the sandbox misbehaves: tables of wrong answers, and of correct answers in unusual shapes.
 
-A fault is a word such as `drop-after`, with arguments behind colons (`hang-before:3`,
+A fault is a word such as `drop-after`, with arguments after colons (`hang-before:3`,
 `code:1302:retry-after=2`). It says whether the request still reaches the service (`-after`: the task is
-made, the answer is lost), and turns the answer of an honest service into what goes over the wire.
-`Sandbox.misbehave` queues faults, `kinds(on)` lists what there is.
+made, but the answer is lost), and turns the correct answer into the one that is sent.
+`Sandbox.misbehave` queues faults, `kinds(on)` lists them.
 
 Bodies and texts are those that Kling and relays of the New-API family are known to send.
 """
@@ -48,9 +48,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Kind:
-    """`make` reads the text behind the first colon ("" without one) and raises ValueError when it is wrong.
+    """`make` reads the text after the first colon ("" without one) and raises ValueError if it is wrong.
 
-    `argument` is how that text is written: "" for none, in brackets when it can be left out.
+    `argument` shows how that text is written: "" for none, in brackets if it is optional.
     """
 
     argument: str
@@ -69,12 +69,12 @@ def _with_change(**fields: Any) -> Callable[[str], Turn]:
 def _number(text: str, least: float = 0) -> float:
     value = float(text)
     if not least <= value < float("inf"):
-        raise ValueError(f"{text} is not a number from {least:g} up")
+        raise ValueError(f"{text} is not a number of at least {least:g}")
     return value
 
 
 def _measured(name: str, least: float, **fields: Any) -> Callable[[str], Turn]:
-    """The argument is a number, and becomes the field `name` of the answer."""
+    """The argument is a number. It becomes the field `name` of the answer."""
 
     def make(argument: str) -> Turn:
         number = int(_number(argument, least)) if name == "sends" else _number(argument, least)
@@ -104,7 +104,7 @@ def _status(build: Callable[[int], Answer]) -> Callable[[str], Turn]:
 def _option(text: str, *names: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if text and not (equals and name in names and value.isprintable()):
-        raise ValueError(f"{text!r} is none of {', '.join(f'{known}=...' for known in names)}")
+        raise ValueError(f"{text!r} is not one of {', '.join(f'{known}=...' for known in names)}")
     if name == "retry-after":
         _retry_after(value)
     return name, value
@@ -140,14 +140,14 @@ def _unavailable(argument: str) -> Turn:
 def _gateway(argument: str) -> Turn:
     name, _, code = argument.partition(":")
     if name not in GATEWAY:
-        raise ValueError(f"no gateway answer {name!r}; there is: {', '.join(GATEWAY)}")
+        raise ValueError(f"unknown gateway answer {name!r}; known: {', '.join(GATEWAY)}")
     number = int(code or 1201)
     return lambda honest, request: GATEWAY[name](number)
 
 
 def _redirect(argument: str) -> Turn:
     if not (argument.isascii() and argument.isprintable()):
-        raise ValueError("a URL is plain ASCII")
+        raise ValueError("a URL must be plain ASCII")
     return lambda honest, request: Answer(307, headers=(("Location", argument),))
 
 
@@ -160,12 +160,12 @@ ECHOES: Final[Mapping[str, Callable[[str], Answer]]] = {
 
 def _echo_key(argument: str) -> Turn:
     if argument and argument not in ECHOES:
-        raise ValueError(f"{argument!r} is none of {', '.join(ECHOES)}")
+        raise ValueError(f"{argument!r} is not one of {', '.join(ECHOES)}")
     return lambda honest, request: ECHOES[argument or "gateway"](f"Invalid token: {request.bearer}")
 
 
 def _reshape(change: Callable[[Body], Body]) -> Turn:
-    """A refusal has no other shapes: it passes as it is."""
+    """Change the shape of a successful answer. A refusal has no other shapes, so it does not change."""
 
     def turn(honest: Answer, request: Received) -> Answer:
         return to_json(change(json.loads(honest.body))) if honest.status == 200 else honest
@@ -176,7 +176,7 @@ def _reshape(change: Callable[[Body], Body]) -> Turn:
 def _shape(shapes: Mapping[str, Callable[[Body], Body]]) -> Callable[[str], Turn]:
     def make(argument: str) -> Turn:
         if argument not in shapes:
-            raise ValueError(f"no shape {argument!r}; there is: {', '.join(shapes)}")
+            raise ValueError(f"unknown shape {argument!r}; known: {', '.join(shapes)}")
         return _reshape(shapes[argument])
 
     return make
@@ -194,7 +194,7 @@ def _once_more(body: Body) -> Body:
     return with_(without(body, *END_KEYS), task_status="processing", task_status_msg="")
 
 
-# The answer is lost or says nothing. To a create each comes as -before and as -after the task is made.
+# The answer is lost or says nothing. For a create, each exists twice: -before and -after the task is made.
 LOST: Final[Mapping[str, Kind]] = {
     "drop": Kind("", _silent("drop")),
     "reset": Kind("", _silent("reset")),
@@ -209,7 +209,7 @@ LOST: Final[Mapping[str, Kind]] = {
     "no-task-id": Kind("", lambda argument: _reshape(lambda body: without(body, "task_id"))),
     "code": Kind(":CODE[:retry-after=VALUE|:message=TEXT|:http=STATUS]", _code),
 }
-# The service refuses in so many words, or answers well but late, and in ways that must not matter.
+# The service refuses explicitly, or it answers correctly but late or in ways that must not matter.
 SPOKEN: Final[Mapping[str, Kind]] = {
     "code": LOST["code"],
     "gateway": Kind(":NAME[:CODE]", _gateway),
@@ -246,7 +246,7 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = {
         "html": Kind("", _always(lambda: html(200, "Sign in to watch this video"))),
         "empty": Kind("", _always(lambda: Answer(content_type="video/mp4"))),
         "no-length": Kind("", _with_change(has_length=False, ending="drop"), reaches=True),
-        # Of these three the sandbox knows the names: they are about which file is served.
+        # The sandbox handles these three by name, because they decide which file is served.
         "ignore-range": Kind("", _with_change(), reaches=True),
         "changed": Kind("", _with_change(), reaches=True),
         "short": Kind("", _with_change(), reaches=True),
@@ -255,14 +255,14 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = {
 
 
 def kinds(on: str) -> list[str]:
-    """How every fault for `on` is written."""
+    """Every fault for `on`, as it is written."""
     return [f"{name}{kind.argument}" for name, kind in KINDS[on].items()]
 
 
 def read_faults(on: str, texts: Iterable[str]) -> list[Fault]:
-    """Raises ValueError, saying what there is, when one of them does not exist or is written otherwise."""
+    """Read faults. Raises ValueError, listing what is known, if one does not exist or is written wrongly."""
     if on not in KINDS:
-        raise ValueError(f"nothing misbehaves on {on!r}; there is: {', '.join(KINDS)}")
+        raise ValueError(f"there are no faults for {on!r}; known: {', '.join(KINDS)}")
     return [_read(on, text) for text in texts]
 
 
@@ -270,11 +270,11 @@ def _read(on: str, text: str) -> Fault:
     name, colon, argument = text.partition(":")
     kind = KINDS[on].get(name)
     if kind is None:
-        raise ValueError(f"no fault {text!r} on {on!r}; there is: {', '.join(kinds(on))}")
+        raise ValueError(f"unknown fault {text!r} for {on!r}; known: {', '.join(kinds(on))}")
     needed, taken = kind.argument.startswith(":"), kind.argument != ""
     if (needed and not argument) or (colon and not (taken and argument)):
-        raise ValueError(f"the fault {text!r} is written {name}{kind.argument}")
+        raise ValueError(f"the fault {text!r} must be written {name}{kind.argument}")
     try:
         return Fault(text, kind.reaches, kind.make(argument))
     except ValueError as problem:
-        raise ValueError(f"the fault {text!r} is written {name}{kind.argument}: {problem}") from problem
+        raise ValueError(f"the fault {text!r} must be written {name}{kind.argument}: {problem}") from problem

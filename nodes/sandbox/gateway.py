@@ -1,14 +1,14 @@
-"""A gateway of your own: Kling's text-to-video service on this computer, for demos, tests and offline work.
+"""A local gateway: Kling's text-to-video service on this computer, for demos, tests and offline work.
 
     with Sandbox() as sandbox:
         ...  # KLING_BASE_URL is sandbox.base_url, any key will do
         sandbox.misbehave("create", "drop-after")
         assert len(sandbox.tasks) == 1
 
-It judges bodies as strictly as the service does (rules.py), keeps what it received, walks tasks through
-their states, serves a small real MP4, and fails in every way that was seen or is to be expected
-(faults.py). One thread with one event loop serves all connections: a hundred that hang cost nothing, and
-a benchmark that runs against it in its own process measures the client.
+It judges bodies as strictly as the service does (rules.py), records what it receives, moves tasks through
+their states, serves a small real MP4, and fails in every way that has been seen or is to be expected
+(faults.py). One thread with one event loop serves all connections, so a hundred hanging ones cost nothing.
+A benchmark that runs it in a separate process measures only the client.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ RISK = "Failure to pass the risk control system"
 
 
 class Sandbox:
-    """An embedded gateway, to be used from any thread: as a context manager, or with start() and stop().
+    """An embedded gateway for use from any thread, as a context manager or with start() and stop().
 
     Args:
         host: address to listen on.
-        port: 0 takes a free one. It is kept when the sandbox is stopped and started again.
-        key: the only key that is let in; None lets in any.
-        latency: seconds before a create is answered. Its task is there from the start.
+        port: 0 picks a free one, which is kept when the sandbox is stopped and started again.
+        key: the only key that is accepted; None accepts any.
+        latency: seconds before a create is answered. The task exists from the start.
         queued_for, runs_for: seconds that a task is `submitted`, then `processing`.
-        knows_external_ids: False behaves like a plain New-API relay: no query by external id, and one that is
-            in use is taken again.
-        slots: so many tasks run at once, others are refused with 1303. None: no limit.
-        clock: in seconds, decides the age of tasks. Delays on the wire always take real time.
-        log: called with one line for every request, from the sandbox's thread. No line holds the key.
+        knows_external_ids: False behaves like a plain New-API relay: it answers no query by external_task_id,
+            and accepts one that is already in use.
+        slots: how many tasks may run at once; more are refused with 1303. None: no limit.
+        clock: the time in seconds, which decides the age of tasks. Delays of answers always take real time.
+        log: called with one line for every request, from the sandbox's thread. No line contains the key.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Sandbox:
     # -- running
 
     def start(self) -> Sandbox:
-        """Listens from now on. Raises OSError when the port is taken."""
+        """Start listening. Raises OSError if the port is in use."""
         if self._server is None:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
             listener = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
@@ -98,7 +98,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Closes every connection, also those that hang. What was received and made stays readable."""
+        """Close every connection, even hanging ones. What was received and made stays readable."""
         if self._server is not None:
             self._server.end()
             self._server = None
@@ -118,11 +118,11 @@ class Sandbox:
     def base_url(self) -> str:
         return f"{self.origin}/kling"
 
-    # -- what it knows and what it is told to do
+    # -- what it has received, and what it is told to do
 
     @property
     def tasks(self) -> dict[str, SandboxTask]:
-        """By task_id, in order of creation. A copy: the tasks in it are the real ones."""
+        """All tasks by task_id, in order of creation. The dict is a copy, the tasks are not."""
         with self._lock:
             return dict(self._tasks)
 
@@ -132,9 +132,9 @@ class Sandbox:
         return [deepcopy(request.json) for request in posts if isinstance(request.json, dict)]
 
     def misbehave(self, on: str, *kinds: str) -> None:
-        """Queues faults, one for each request to come, on "create", "query", "list" or "download".
+        """Queue faults, one for each coming request, on "create", "query", "list" or "download".
 
-        Raises ValueError, saying what there is, for a fault that does not exist; then none is queued.
+        Raises ValueError, listing what is known, if a fault does not exist; then none is queued.
         """
         faults = read_faults(on, kinds)
         with self._lock:
@@ -146,12 +146,12 @@ class Sandbox:
                 queue.clear()
 
     def fail_next(self, message: str = RISK) -> None:
-        """The next task that is made ends `failed`, with this task_status_msg."""
+        """Let the next new task end as `failed`, with this task_status_msg."""
         with self._lock:
             self._failures.append(message)
 
     def big_file(self, size_bytes: int) -> None:
-        """The result of the next task that is made is a file of this size, made up while it is sent."""
+        """Give the next new task a result of this size, which is generated while it is sent."""
         if size_bytes < 64:
             raise ValueError(f"a big file has at least 64 bytes, not {size_bytes}")
         with self._lock:
@@ -162,14 +162,14 @@ class Sandbox:
         return self.tasks[task_id].size()
 
     def file_part(self, task_id: str, start: int, stop: int) -> bytes:
-        """Bytes start to stop of a task's result, to compare a download with. Raises KeyError as file_size."""
+        """Bytes start to stop of a task's result, to compare a download with. Raises KeyError like file_size."""
         task = self.tasks[task_id]
         return b"".join(task.pieces(start, min(stop, task.size())))
 
     # -- answering; all of this runs in the server's thread
 
     def _answer(self, request: Received) -> Answer:
-        """Records one request and decides what goes over the wire. Quick: it never waits."""
+        """Record one request and decide what to send. It never waits."""
         on, honest = self._route(request.method, request.path.partition("?")[0])
         with self._lock:
             queue = self._faults.get(on)
@@ -191,7 +191,7 @@ class Sandbox:
         return answer
 
     def _route(self, method: str, path: str) -> tuple[str, Callable[[Received, str], Answer]]:
-        """The name under which faults are queued, and who answers."""
+        """The name under which faults are queued, and the method that answers."""
         name = path.removeprefix(f"{ROUTE}/")
         if path == ROUTE:
             routes = {"POST": ("create", self._create), "GET": ("list", _no_route)}
@@ -271,7 +271,7 @@ class Sandbox:
         return _envelope(self._report(task))
 
     def _status(self, task: SandboxTask) -> tuple[str, float]:
-        """The status now, and the moment since when, on the sandbox's clock."""
+        """The status now and when it began, on the sandbox's clock."""
         now, starts = self._clock(), task.born + self.queued_for
         if now < starts:
             return "submitted", task.born
@@ -324,7 +324,7 @@ class Sandbox:
         self.warnings.extend(warning for warning in warnings if warning not in self.warnings)
 
 
-# What a create that never reached the service is told where a fault needs something to cut short.
+# Some faults need an answer to cut short, even if the create never reached the service. They get this one.
 BLANK = {"code": 0, "message": "SUCCEED", "request_id": "", "data": {"task_status": "submitted"}}
 
 

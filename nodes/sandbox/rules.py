@@ -1,11 +1,11 @@
-"""What the service says to a create body: the sandbox's judge.
+"""How the sandbox judges the body of a create.
 
-Written from the gateway's table and from what is known of Kling. It shares nothing with the pack's own request
-model: a mistake made there must not be repeated here. It finds, in this order:
+The rules come from the gateway's table and from what is known about Kling. They share nothing with the pack's own
+request model, so that a mistake there is not repeated here. In this order, they find:
 
-* a *misfit*: JSON of another type than the table's, or a field that the table does not have. Refused;
+* a *misfit*: a JSON type that is not the table's, or a field that the table does not have. Refused;
 * a broken rule of the table. Refused;
-* a broken rule that only Kling has. Refused, and a warning too: a reader of the table could not have known;
+* a broken rule that only Kling has. Refused, with a warning, because the table does not mention it;
 * a *warning*: accepted, but Kling ignores some of it, or a plain New-API relay would drop or refuse it.
 """
 
@@ -47,7 +47,7 @@ CAMERA_REFUSED = "camera_control is only supported in std mode with 5s duration 
 
 
 def _is_text(value: object) -> bool:
-    r"""False also for half of a surrogate pair, which JSON can spell (`\ud83d`) and UTF-8 cannot."""
+    r"""Also false for half of a surrogate pair, which JSON can write (`\ud83d`) and UTF-8 cannot."""
     if not isinstance(value, str):
         return False
     try:
@@ -62,7 +62,7 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    # Not isfinite() for both: it raises for an int that is too large for a float.
+    # isfinite() is for floats only, because it raises for an int that is too large for a float.
     return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
 
 
@@ -91,10 +91,10 @@ SHAPE: Mapping[str, Any] = {
     "callback_url": "string",
     "external_task_id": "string",
 }
-# The table marks multi_shot as required too. Its own example leaves it out: that must mean false.
+# The table also marks multi_shot as required, but its own example leaves it out. That must mean false.
 REQUIRED = ("model_name", "mode", "duration")
 
-# Units that a task costs by Kling's price list: a clip of (5, 10) seconds; kling-v3 a second (silent, sound).
+# Units in Kling's price list: for a clip of (5, 10) seconds, but with kling-v3 for one second (silent, with sound).
 UNITS: Mapping[tuple[str, str], tuple[float, float]] = {
     ("kling-v1", "std"): (1, 2),
     ("kling-v1", "pro"): (3.5, 7),
@@ -113,14 +113,14 @@ UNITS: Mapping[tuple[str, str], tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one body: `refusal` is a Kling (code, message), or None when it is accepted."""
+    """The verdict on one body: `refusal` is Kling's (code, message), or None if the body is accepted."""
 
     refusal: tuple[int, str] | None
     warnings: tuple[str, ...] = ()
 
 
 def read(raw: bytes) -> Any:
-    """Strict JSON: UTF-8, no NaN, no Infinity. Raises ValueError for anything else, however deep or odd."""
+    """Read strict JSON: UTF-8, no NaN, no Infinity. Raises ValueError for anything else."""
     try:
         return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except RecursionError as deep:
@@ -128,7 +128,7 @@ def read(raw: bytes) -> Any:
 
 
 def judge(body: object) -> Verdict:
-    """The service's opinion of a parsed body, apart from what other tasks decide: ids in use, free slots."""
+    """Judge a parsed body, apart from what depends on other tasks: ids in use, free slots."""
     if not isinstance(body, dict):
         return Verdict((1200, UNREADABLE))
     misfit = _misfit(body, SHAPE, "")
@@ -158,7 +158,7 @@ def _no_constant(word: str) -> float:
 
 
 def _misfit(value: object, shape: object, path: str) -> str:
-    """The first place where `value` has another JSON type than `shape` says, null included; "" when it fits."""
+    """The first place where `value` does not have the JSON type of `shape` (nor may it be null); "" if it fits."""
     if isinstance(shape, str):
         return "" if FITS[shape](value) else f"{path} must be a JSON {shape}"
     if isinstance(shape, list):
@@ -231,7 +231,7 @@ def _shot_rules(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _whole_seconds(text: str) -> int:
-    """0 for what is no plain whole number: int() alone takes "+5", " 5 ", "05", "1_0", other scripts' digits."""
+    """0 for anything but a plain whole number. int() alone takes "+5", " 5 ", "05", "1_0", other scripts' digits."""
     return int(text) if re.fullmatch(r"[1-9][0-9]{0,3}", text) else 0
 
 
@@ -289,22 +289,22 @@ def _is_callback(url: str) -> bool:
 
 
 def _warnings(body: Mapping[str, Any]) -> Iterator[str]:
-    """Of an accepted body: what is ignored, dropped or refused somewhere between here and Kling."""
+    """What is ignored, dropped or refused somewhere between here and Kling, although the body is accepted."""
     model, prompt = body["model_name"], body.get("prompt", "")
     if "cfg_scale" in body and model not in HEARS_CFG_SCALE:
         yield f"Kling ignores cfg_scale on {model}"
     if body.get("cfg_scale") == 0:
-        yield "a plain New-API relay drops cfg_scale 0, and Kling then takes 0.5"
+        yield "a plain New-API relay drops cfg_scale 0, and Kling then uses 0.5"
     if model in ONE_TIER:
         yield f"{model} has one quality tier: mode changes nothing"
     if "aspect_ratio" not in body:
         yield "a plain New-API relay fills a missing aspect_ratio with 1:1, Kling with 16:9"
     if body.get("multi_shot"):
-        yield "a plain New-API relay drops multi_shot and its shots, and a single shot is billed"
+        yield "a plain New-API relay drops multi_shot and its shots, and bills a single shot"
         if prompt.strip():
             yield "Kling ignores prompt when multi_shot is true"
         else:
-            yield "a plain New-API relay refuses a blank prompt (prompt is required), also with multi_shot"
+            yield "a plain New-API relay refuses a blank prompt (prompt is required), even with multi_shot"
     else:
         for name in ("shot_type", "multi_prompt"):
             if name in body:
@@ -312,9 +312,9 @@ def _warnings(body: Mapping[str, Any]) -> Iterator[str]:
     camera = body.get("camera_control")
     if camera is not None:
         if model == "kling-v3":
-            yield f"sources disagree about camera_control on kling-v3; Kling's own text: {CAMERA_REFUSED}"
+            yield f"sources disagree on camera_control with kling-v3; Kling's own text: {CAMERA_REFUSED}"
         if len(camera["config"]) < len(AXES):
-            yield "camera_control.config lacks axes that the gateway's own example carries"
+            yield "camera_control.config lacks axes that the gateway's own example has"
     for name in ("prompt", "negative_prompt"):
         if len(body.get(name, "").encode("utf-8")) > LONGEST_PROMPT:
             yield f"{name} is over {LONGEST_PROMPT} bytes in UTF-8, and some servers count bytes"
@@ -322,4 +322,4 @@ def _warnings(body: Mapping[str, Any]) -> Iterator[str]:
         yield "some relays refuse a callback_url that is not https"
     own_id = body.get("external_task_id", "")
     if not re.fullmatch(r"[!-~]{0,64}", own_id) or any(c in "/\\?#" for c in own_id):
-        yield "some relays refuse an external_task_id that is not up to 64 plain ASCII characters"
+        yield "some relays refuse an external_task_id of more than 64 characters, or of other than plain ASCII"

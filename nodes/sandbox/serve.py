@@ -1,4 +1,4 @@
-"""The sandbox as a program of its own: ``python -m nodes sandbox``."""
+"""The sandbox as a separate program: ``python -m nodes sandbox``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def serve(port: int, *, host: str, latency: float) -> None:
     """
 
     def say(text: str) -> None:
-        # A console may have a narrow code page, and a path from outside may hold anything.
+        # A request's path may contain any character, and the console may not be able to show it.
         print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)  # noqa: T201
 
     sandbox = Sandbox(host=host, port=port, latency=latency, queued_for=2.0, runs_for=6.0, log=say)
@@ -26,17 +26,17 @@ def serve(port: int, *, host: str, latency: float) -> None:
         with sandbox:
             say(HOW_TO.format(url=sandbox.base_url))
             while True:
-                time.sleep(0.2)  # in short pieces, or Windows would not hear Ctrl-C
+                time.sleep(0.2)  # short, because Windows notices Ctrl-C only in between
     except KeyboardInterrupt:
         pass
-    say(f"Stopped. Tasks made, at no cost: {len(sandbox.tasks)}")
+    say(f"Stopped. Tasks made at no cost: {len(sandbox.tasks)}")
 
 
 HOW_TO = """\
 Sandbox gateway: {url}
-Nothing here costs anything. Point the pack at it, in the shell that starts ComfyUI or the runner:
+Nothing here costs anything. To use it, set these in the shell that starts ComfyUI or the runner:
   sh          export KLING_BASE_URL={url} KLING_API_KEY=any-text
   PowerShell  $env:KLING_BASE_URL = "{url}"; $env:KLING_API_KEY = "any-text"
   cmd         set KLING_BASE_URL={url}
               set KLING_API_KEY=any-text
-Ctrl-C ends it."""
+Press Ctrl-C to stop."""

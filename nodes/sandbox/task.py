@@ -17,7 +17,7 @@ PERIOD = 65521
 
 @dataclass
 class SandboxTask:
-    """One task that was made, and would have been paid. Tests may change `ends` while it runs."""
+    """One task, which a real gateway would have charged for. Tests may change `ends` while it runs."""
 
     task_id: str
     external_task_id: str
@@ -34,10 +34,10 @@ class SandboxTask:
         return len(_clip()) if self.file_size is None else self.file_size
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of a result, a piece at a time. Versions of a file differ in content and not in length."""
+        """The bytes of a result, a piece at a time. Versions of a file differ in content, not in length."""
         clip = _clip()
         if self.file_size is None:
-            # The clip ends in a padding box, which takes the number and leaves it playable.
+            # The clip ends in a padding box. The version goes there, so that the clip stays playable.
             yield (clip[:-8] + self.file_version.to_bytes(8, "big"))[start:stop]
             return
         kind = clip[: int.from_bytes(clip[:4], "big")]
@@ -57,5 +57,5 @@ def _clip() -> bytes:
 
 @cache
 def _filler() -> bytes:
-    """One period of made-up film, repeated. Its length is a prime: a piece in the wrong place shows."""
+    """A block of random bytes, repeated. Its length is a prime, so that a misplaced piece is noticed."""
     return random.Random(PERIOD).randbytes(PERIOD) * (CHUNK // PERIOD + 2)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the sandbox: one event loop in a thread, which can also do it wrong on purpose."""
+"""HTTP/1.1 for the sandbox: one event loop in a thread, which can also break connections on purpose."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass
 class Received:
-    """One request as it arrived. Headers and body, which may hold a key, stay out of its repr.
+    """One request as it arrived. Headers and body may contain a key, so its repr leaves them out.
 
-    `headers` have lower-case names. `json` is the parsed body of a POST, None when it is no JSON. `status` is
-    what was answered, None for nothing. `task_id` is the task that it made. `fault` is the misbehaviour it met.
+    `headers` have lower-case names. `json` is the parsed body of a POST, None if it is not JSON. `status` is
+    the status of the answer, None without one. `task_id` is the task that it made. `fault` is the fault it met.
     """
 
     method: str
@@ -40,19 +40,19 @@ class Received:
 
     @property
     def bearer(self) -> str:
-        """The token of the Authorization header, "" when there is none."""
+        """The token of the Authorization header, "" if there is none."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" else ""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes over the wire, and what becomes of the connection.
+    """What is sent, and what happens to the connection.
 
-    `ending`: "" keeps it open; "close" announces that it closes; "drop" closes without a word; "reset" sends a
-    TCP reset; "hang" says no more for `hang` seconds (None: until the client leaves or the sandbox stops).
-    With `silent` not one byte is sent; `sends` is how many bytes of the body leave (None: all).
-    With a `source(start, stop)` the body is its `size` bytes from `offset` on. `rate` is bytes a second.
+    `ending`: "" keeps it open; "close" announces that it closes; "drop" closes without notice; "reset" sends a
+    TCP reset; "hang" sends nothing more for `hang` seconds (None: until the client leaves or the sandbox stops).
+    With `silent`, nothing is sent at all; `sends` is how many bytes of the body are sent (None: all).
+    With a `source(start, stop)`, the body is its `size` bytes from `offset` on. `rate` is in bytes per second.
     """
 
     status: int = 200
@@ -86,10 +86,10 @@ class Server:
 
     def __init__(self, answer: Callable[[Received], Answer], listener: socket.socket) -> None:
         self._answer, self._listener = answer, listener
-        self._talks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+        self._talks: set[asyncio.Task[None]] = set()  # the loop has only weak references to tasks
         self._writers: set[asyncio.StreamWriter] = set()
         self._ended = asyncio.Event()
-        # Not the platform's default: on Windows that is the proactor, which cannot send a reset.
+        # The default loop on Windows is the proactor, which cannot send a reset.
         self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._run, name="kling-sandbox", daemon=True)
         self._thread.start()
@@ -107,7 +107,7 @@ class Server:
     async def _listen(self) -> None:
         server = await asyncio.start_server(self._connected, sock=self._listener, backlog=BACKLOG)
         await self._ended.wait()
-        # First accept no more, and let the loop finish with those that it has begun to: a closed server leaks them.
+        # A closed server leaks connections that it has begun to accept. So accept no more, and let the loop finish.
         self._loop.remove_reader(self._listener)
         await asyncio.sleep(0)
         server.close()
@@ -144,7 +144,7 @@ class Server:
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Received | Answer:
-    """The next request, or what to answer to bytes that are none. Raises IncompleteReadError at the end."""
+    """The next request, or the answer to bytes that are not one. Raises IncompleteReadError at the end."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head[:-4].decode("latin-1").split("\r\n")
@@ -167,20 +167,20 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> R
 
 
 async def _send(answer: Answer, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """Puts an answer on the wire as it wants to be. True when the connection goes on."""
+    """Send an answer as it specifies. True if the connection stays open."""
     if answer.wait:
         await asyncio.sleep(answer.wait)
     closes = answer.ending == "close" or request.headers.get("connection", "").lower() == "close"
     if not answer.silent:
         await _write(answer, request.method == "HEAD", closes, writer)
     if answer.ending == "hang":
-        # Until the time is over or the client leaves, whichever comes first.
+        # Until the time is up or the client leaves, whichever comes first.
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(reader.read(1), answer.hang)
     elif answer.ending == "reset":
         writer.transport.set_write_buffer_limits(0)
         await writer.drain()
-        # A socket that may not linger closes with RST in place of FIN. On Windows the struct has shorts.
+        # A socket with a linger time of 0 closes with RST instead of FIN. On Windows the struct has shorts.
         linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.transport.abort()
@@ -214,7 +214,7 @@ async def _write(answer: Answer, head_only: bool, closes: bool, writer: asyncio.
 
 
 def ranged(whole: Answer, header: str) -> Answer:
-    """One byte range, as RFC 9110 has it; what is no single range is answered with the whole file."""
+    """Answer one byte range, as in RFC 9110. Anything but a single range gets the whole file."""
     match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip(), re.ASCII)
     if match is None or match.group(0) == "bytes=-":
         return whole
