@@ -23,7 +23,7 @@ def graph(pack: ModuleType) -> Graph:
 
 Bad = tuple[dict[str, Any], str, str]
 _VISIBLE = (
-    "only visible ASCII characters other than / \\ ? # % are allowed, and no spaces."
+    "only visible ASCII characters other than / \\ ? # % are allowed, no spaces and not only dots."
     " Change it, or leave it empty to have one made."
 )
 BAD: list[Bad] = [
@@ -31,11 +31,11 @@ BAD: list[Bad] = [
     ({"prompt": " \n\u200b"}, "prompt", "is blank. Write what the video shows, or connect a KlingMultiShot."),
     ({"prompt": "x" * 2501}, "prompt", "has 2501 characters; at most 2500 are allowed. Shorten it by 1."),
     ({"prompt": "😀" * 2501}, "prompt", "has 2501 characters; at most 2500 are allowed. Shorten it by 1."),
-    ({"prompt": 5}, "prompt", "is 5, int; it must be a text. Correct the value."),
+    ({"prompt": 5}, "prompt", "is 5 (int); it must be text. Correct the value."),
     (
         {"prompt": "a\ud83d"},
         "prompt",
-        "has the character U+D83D at position 2, half of a pair, which cannot be sent. Delete it.",
+        "has U+D83D at position 2, half of a surrogate pair, which cannot be sent. Delete it.",
     ),
     ({"prompt": "a\x00"}, "prompt", "has the character U+0000 at position 2, which cannot be sent. Delete it."),
     (
@@ -49,7 +49,7 @@ BAD: list[Bad] = [
         "has the character U+001B at position 1, which cannot be sent. Delete it.",
     ),
     ({"mode": "4k"}, "mode", "is '4k'; allowed: std or pro. Choose one of these."),
-    ({"mode": None}, "mode", "is missing. Give it a value."),
+    ({"mode": None}, "mode", "is missing. Set a value."),
     ({"sound": True}, "sound", "is True; allowed: on or off. Choose one of these."),
     ({"aspect_ratio": "4:3"}, "aspect_ratio", "is '4:3'; allowed: 16:9, 9:16 or 1:1. Choose one of these."),
     (
@@ -90,25 +90,25 @@ BAD: list[Bad] = [
     (
         {"model_name": "kling-v1", "sound": "on"},
         "sound",
-        "is on; kling-v1 cannot make sound. Set it to off, or model_name to kling-v3.",
+        "is on; kling-v1 cannot make sound. Set it to off, or set model_name to kling-v3.",
     ),
-    ({"cfg_scale": 1.5}, "cfg_scale", "is 1.5; at most 1 is allowed. Lower it."),
-    ({"cfg_scale": -0.1}, "cfg_scale", "is -0.1; at least 0 is allowed. Raise it."),
-    ({"cfg_scale": math.nan}, "cfg_scale", "is nan; it must be an ordinary number. Enter one."),
-    ({"cfg_scale": math.inf}, "cfg_scale", "is inf; it must be an ordinary number. Enter one."),
-    ({"cfg_scale": "0.5"}, "cfg_scale", "is '0.5', str; it must be a number. Correct the value."),
-    ({"watermark": "yes"}, "watermark", "is 'yes', str; it must be true or false. Correct the value."),
-    ({"take": 0}, "take", "is 0; at least 1 is allowed. Raise it."),
-    ({"take": 10**30}, "take", f"is {10**30}; at most 999999 is allowed. Lower it."),
-    ({"take": 1.0}, "take", "is 1.0, float; it must be a whole number. Correct the value."),
-    ({"take": True}, "take", "is True, bool; it must be a whole number. Correct the value."),
-    ({"take": "1"}, "take", "is '1', str; it must be a whole number. Correct the value."),
+    ({"cfg_scale": 1.5}, "cfg_scale", "is 1.5; the maximum is 1. Lower it."),
+    ({"cfg_scale": -0.1}, "cfg_scale", "is -0.1; the minimum is 0. Raise it."),
+    ({"cfg_scale": math.nan}, "cfg_scale", "is nan; it must be a finite number. Enter one."),
+    ({"cfg_scale": math.inf}, "cfg_scale", "is inf; it must be a finite number. Enter one."),
+    ({"cfg_scale": "0.5"}, "cfg_scale", "is '0.5' (str); it must be a number. Correct the value."),
+    ({"watermark": "yes"}, "watermark", "is 'yes' (str); it must be true or false. Correct the value."),
+    ({"take": 0}, "take", "is 0; the minimum is 1. Raise it."),
+    ({"take": 10**30}, "take", f"is {10**30}; the maximum is 999999. Lower it."),
+    ({"take": 1.0}, "take", "is 1.0 (float); it must be a whole number. Correct the value."),
+    ({"take": True}, "take", "is True (bool); it must be a whole number. Correct the value."),
+    ({"take": "1"}, "take", "is '1' (str); it must be a whole number. Correct the value."),
     (
         {"callback_url": "me.example"},
         "callback_url",
         "is 'me.example'; it must be an http or https URL that Kling can reach, or empty. Correct or clear it.",
     ),
-    ({"callback_url": 5}, "callback_url", "is 5, int; it must be a text. Correct the value."),
+    ({"callback_url": 5}, "callback_url", "is 5 (int); it must be text. Correct the value."),
     (
         {"external_task_id": "a b"},
         "external_task_id",
@@ -120,13 +120,13 @@ BAD: list[Bad] = [
         f"is 'a/b'; {_VISIBLE}",
     ),
     ({"external_task_id": "x" * 65}, "external_task_id", "has 65 characters; at most 64 are allowed. Shorten it by 1."),
-    ({"external_task_id": 7}, "external_task_id", "is 7, int; it must be a text. Correct the value."),
+    ({"external_task_id": 7}, "external_task_id", "is 7 (int); it must be text. Correct the value."),
     (
         {"camera_control": "simple"},
         "camera_control",
-        "is 'simple', str; only a KlingCameraControl can be connected here.",
+        "is 'simple' (str); only a KlingCameraControl can be connected here.",
     ),
-    ({"multi_shot": [1]}, "multi_shot", "is [1], list; only a KlingMultiShot can be connected here."),
+    ({"multi_shot": [1]}, "multi_shot", "is [1] (list); only a KlingMultiShot can be connected here."),
 ]
 
 
@@ -170,7 +170,7 @@ def test_problems_of_shots_name_the_socket_and_the_position(graph: Graph, gatewa
         "- KlingShot at shot_1 (shot 1), prompt: has 513 characters; at most 512 are allowed. Shorten it by 1.",
         "- KlingShot at shot_4 (shot 3), prompt: has the character U+0007 at position 2, which cannot be sent."
         " Delete it.",
-        "- KlingShot at shot_6 (shot 4), prompt: is 5, int; it must be a text. Correct the value.",
+        "- KlingShot at shot_6 (shot 4), prompt: is 5 (int); it must be text. Correct the value.",
         "- KlingShot at shot_3 (shot 2), prompt: is blank. Write what happens in this shot.",
         "- KlingShot at shot_3 (shot 2), duration: is 0 s; whole seconds from 1 to 15 are allowed. Correct the value.",
         "- KlingShot at shot_6 (shot 4), duration: is 'x' s; whole seconds from 1 to 15 are allowed."
@@ -230,12 +230,12 @@ def test_what_is_no_shot_is_refused_at_its_socket(graph: Graph, gateway: Sandbox
             {"pan": 1, "roll": -2.5},
             "type and axes: needs exactly one axis that is not 0 for type simple; here pan 1, roll -2.5.",
         ),
-        ("simple", {"zoom": 10.1}, "zoom: is 10.1; at most 10 is allowed. Lower it."),
-        ("simple", {"tilt": -11}, "tilt: is -11; at least -10 is allowed. Raise it."),
-        ("simple", {"tilt": math.nan}, "tilt: is nan; it must be an ordinary number. Enter one."),
-        ("simple", {"tilt": -math.inf}, "tilt: is -inf; it must be an ordinary number. Enter one."),
-        ("simple", {"tilt": "5"}, "tilt: is '5', str; it must be a number. Correct the value."),
-        ("simple", {"tilt": None}, "tilt: is None, NoneType; it must be a number. Correct the value."),
+        ("simple", {"zoom": 10.1}, "zoom: is 10.1; the maximum is 10. Lower it."),
+        ("simple", {"tilt": -11}, "tilt: is -11; the minimum is -10. Raise it."),
+        ("simple", {"tilt": math.nan}, "tilt: is nan; it must be a finite number. Enter one."),
+        ("simple", {"tilt": -math.inf}, "tilt: is -inf; it must be a finite number. Enter one."),
+        ("simple", {"tilt": "5"}, "tilt: is '5' (str); it must be a number. Correct the value."),
+        ("simple", {"tilt": None}, "tilt: is None (NoneType); it must be a number. Correct the value."),
         (
             "spin",
             {"tilt": 5},
@@ -305,7 +305,7 @@ def before_the_run(graph: Graph, **changes: Any) -> list[str]:
 
 def test_a_wired_storyboard_with_an_old_model_is_said_before_the_run(graph: Graph):
     (line,) = before_the_run(graph, model_name="kling-v2-master", multi_shot=None)
-    assert line.startswith("- KlingText2Video, multi_shot: needs kling-v3; kling-v2-master would make, and bill,")
+    assert line.startswith("- KlingText2Video, multi_shot: needs kling-v3; with kling-v2-master the gateway may")
 
 
 def test_a_wired_camera_move_that_cannot_be_is_said_before_the_run(graph: Graph):
@@ -337,9 +337,9 @@ def test_a_wire_does_not_hide_other_problems(graph: Graph):
         ("x" * 513, "has 513 characters; at most 512 are allowed. Shorten it by 1."),
         ("", "is empty. Write what happens."),
         ("\u200b", "is blank. Write what happens in this shot."),
-        ("a\ud800", "has the character U+D800 at position 2, half of a pair, which cannot be sent. Delete it."),
+        ("a\ud800", "has U+D800 at position 2, half of a surrogate pair, which cannot be sent. Delete it."),
         ("a\x01", "has the character U+0001 at position 2, which cannot be sent. Delete it."),
-        (5, "is 5, int; it must be a text. Correct the value."),
+        (5, "is 5 (int); it must be text. Correct the value."),
     ],
     ids=ascii,
 )

@@ -244,9 +244,9 @@ def test_other_characters_are_sent_unchanged(text: str):
     [
         ("model_name", 3, "allowed: kling-v1, kling-v1-6, "),
         ("model_name", ["kling-v3"], "allowed: kling-v1, "),
-        ("prompt", 5, "a text"),
-        ("prompt", ["a"], "a text"),
-        ("prompt", b"a", "a text"),
+        ("prompt", 5, "it must be text"),
+        ("prompt", ["a"], "it must be text"),
+        ("prompt", b"a", "it must be text"),
         ("multi_shot", "false", "true or false"),
         ("multi_shot", 0, "true or false"),
         ("cfg_scale", "0.5", "a number"),
@@ -256,11 +256,11 @@ def test_other_characters_are_sent_unchanged(text: str):
         ("sound", True, "allowed: on or off"),
         ("sound", None, "allowed: on or off"),
         ("aspect_ratio", 1.78, "allowed: 16:9, 9:16 or 1:1"),
-        ("duration", 5, "a text"),
-        ("duration", 5.0, "a text"),
-        ("duration", None, "a text"),
-        ("callback_url", 5, "a text"),
-        ("external_task_id", 5, "a text"),
+        ("duration", 5, "it must be text"),
+        ("duration", 5.0, "it must be text"),
+        ("duration", None, "it must be text"),
+        ("callback_url", 5, "it must be text"),
+        ("external_task_id", 5, "it must be text"),
         ("shot_type", 1, "allowed: customize"),
     ],
 )
@@ -308,18 +308,18 @@ def test_shots_of_another_shape_are_refused_at_their_place(value: object, place:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_none_are_refused(value: float):
     assert problems({**PLAIN, "cfg_scale": value}) == {
-        ("cfg_scale",): f"is {value}; it must be an ordinary number. Enter one."
+        ("cfg_scale",): f"is {value}; it must be a finite number. Enter one."
     }
     camera = {"type": "simple", "config": {"pan": value}}
     assert problems({**PLAIN, "camera_control": camera}) == {
-        ("camera_control", "config", "pan"): f"is {value}; it must be an ordinary number. Enter one."
+        ("camera_control", "config", "pan"): f"is {value}; it must be a finite number. Enter one."
     }
 
 
 @pytest.mark.parametrize("name", ["model_name", "mode", "duration"])
 def test_a_missing_field_is_named(name: str):
     assert problems({key: value for key, value in PLAIN.items() if key != name}) == {
-        (name,): "is missing. Give it a value."
+        (name,): "is missing. Set a value."
     }
 
 
@@ -342,7 +342,7 @@ def test_cfg_scale_is_from_0_to_1(value: float):
 
 @pytest.mark.parametrize(
     ("value", "told"),
-    [(-0.01, "is -0.01; at least 0 is allowed. Raise it."), (1.01, "is 1.01; at most 1 is allowed. Lower it.")],
+    [(-0.01, "is -0.01; the minimum is 0. Raise it."), (1.01, "is 1.01; the maximum is 1. Lower it.")],
 )
 def test_cfg_scale_has_limits(value: float, told: str):
     assert problems({**PLAIN, "cfg_scale": value}) == {("cfg_scale",): told}

@@ -111,14 +111,14 @@ def test_v3_makes_whole_seconds_from_3_to_15(duration: str):
 @pytest.mark.parametrize("model", OLD)
 def test_only_v3_makes_sound(model: str):
     assert problems(plain(model_name=model, sound="on")) == {
-        ("sound",): f"is on; {model} cannot make sound. Set it to off, or model_name to kling-v3."
+        ("sound",): f"is on; {model} cannot make sound. Set it to off, or set model_name to kling-v3."
     }
 
 
 @pytest.mark.parametrize("model", OLD)
 def test_only_v3_makes_storyboards(model: str):
     assert problems(story("2", "3", model_name=model)) == {
-        ("multi_shot",): f"needs kling-v3; {model} would make, and bill, something else."
+        ("multi_shot",): f"needs kling-v3; with {model} the gateway may drop the shots and still bill a video."
         " Set model_name to kling-v3, or disconnect the multi-shot."
     }
 
@@ -135,8 +135,8 @@ def test_these_models_take_no_camera_move(model: str, move: dict[str, Any]):
 def test_v1_takes_a_camera_move_with_std_and_5_seconds_only(mode: str, duration: str):
     body = plain(model_name="kling-v1", mode=mode, duration=duration, camera_control=camera(pan=-3))
     assert problems(body) == {
-        ("camera_control",): f"needs mode std and 5 s with kling-v1; here they are {mode} and {entered(duration)} s."
-        " Change these, or disconnect it."
+        ("camera_control",): f"needs mode std and 5 s with kling-v1; they are {mode} and {entered(duration)} s."
+        " Change them, or disconnect it."
     }
 
 
@@ -162,7 +162,7 @@ def test_a_simple_move_is_along_one_axis(axis: str, value: float):
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize(
     ("value", "told"),
-    [(-10.1, "is -10.1; at least -10 is allowed. Raise it."), (11, "is 11; at most 10 is allowed. Lower it.")],
+    [(-10.1, "is -10.1; the minimum is -10. Raise it."), (11, "is 11; the maximum is 10. Lower it.")],
 )
 def test_an_axis_has_limits(axis: str, value: float, told: str):
     assert problems(plain(camera_control=camera(**{axis: value}))) == {("camera_control", "config", axis): told}
@@ -180,7 +180,7 @@ def test_an_axis_has_limits(axis: str, value: float, told: str):
 def test_a_simple_move_along_none_or_several_axes_is_refused(axes: dict[str, float], there: str):
     assert problems(plain(camera_control=camera(**axes))) == {
         ("camera_control", "config"): f"needs exactly one axis that is not 0 for type simple; here {there}."
-        " Set one axis, or choose a ready-made move as type."
+        " Set exactly one axis, or choose a ready-made move as type."
     }
 
 
@@ -208,7 +208,7 @@ def test_a_sum_beyond_the_models_lengths_is_refused(durations: list[str], total:
 
 def test_a_sum_that_is_not_the_duration_is_refused():
     assert problems(story("2", "3", duration="6")) == {
-        ("duration",): "is 6 s, but the shots add up to 5 s. Make the two equal."
+        ("duration",): "is 6 s, but the shots add up to 5 s. Make them equal."
     }
 
 

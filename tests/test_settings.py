@@ -67,12 +67,12 @@ def test_the_same_goes_for_the_saved_key(text: str, directory: Path):
         ("sk-test\nsk-rest", "a space or line break at position 8"),
         ("sk-test\r\nX-Header: 1", "a space or line break at position 8"),
         ("sk\u00a0test", "a space or line break at position 3"),
-        ("sk-tést", "a character that no key has at position 5"),
-        ("sk-тест", "a character that no key has at position 4"),
-        ("sk-😀", "a character that no key has at position 4"),
-        ("sk-\u200btest", "a character that no key has at position 4"),
-        ("sk-\x07test", "a character that no key has at position 4"),
-        ("sk-\x7f", "a character that no key has at position 4"),
+        ("sk-tést", "an invalid character at position 5"),
+        ("sk-тест", "an invalid character at position 4"),
+        ("sk-😀", "an invalid character at position 4"),
+        ("sk-\u200btest", "an invalid character at position 4"),
+        ("sk-\x07test", "an invalid character at position 4"),
+        ("sk-\x7f", "an invalid character at position 4"),
     ],
     ids=ascii,
 )
@@ -82,17 +82,17 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(
     monkeypatch.setenv("KLING_API_KEY", text)
     with pytest.raises(SetupError) as caught:
         find_key(directory)
-    assert str(caught.value) == f"KLING_API_KEY has {told}. Copy the key again, whole and alone."
+    assert str(caught.value) == f"KLING_API_KEY has {told}. Copy the whole key again, and nothing else."
     (directory / "api_key").write_text(text, encoding="utf-8")
     monkeypatch.delenv("KLING_API_KEY")
-    with pytest.raises(SetupError, match=r"^The saved key has a "):
+    with pytest.raises(SetupError, match=r"^The saved key has an? "):
         find_key(directory)
 
 
 @pytest.mark.parametrize("text", ['""', "''", "Bearer", "Bearer ", '"Bearer "', "Authorization: Bearer"])
 def test_a_key_of_nothing_but_wrapping_is_empty(text: str, monkeypatch: pytest.MonkeyPatch, directory: Path):
     monkeypatch.setenv("KLING_API_KEY", text)
-    with pytest.raises(SetupError, match=r"^KLING_API_KEY is empty\. Make a key"):
+    with pytest.raises(SetupError, match=r"^KLING_API_KEY is empty\. Create a key"):
         find_key(directory)
 
 
@@ -105,7 +105,7 @@ def test_a_missing_key_says_where_to_get_one_and_where_to_put_it(
     with pytest.raises(SetupError) as caught:
         find_key(directory)
     message = str(caught.value)
-    assert message.startswith("No API key is set. Make a key on the gateway's website")
+    assert message.startswith("No API key is set. Create a key on the gateway's website")
     assert "environment variable KLING_API_KEY" in message
     assert "Settings > Kling" in message
     assert "Never put it into a workflow." in message
@@ -131,7 +131,7 @@ def test_a_file_with_a_byte_order_mark_is_read(directory: Path):
 
 def test_a_file_that_is_no_text_is_refused_with_a_way_out(directory: Path):
     (directory / "api_key").write_text(KEY, encoding="utf-16")
-    with pytest.raises(SetupError, match=r"cannot be read\. Enter the key again under Settings > Kling"):
+    with pytest.raises(SetupError, match=r"cannot be read\. Enter it again under Settings > Kling"):
         find_key(directory)
 
 
@@ -215,7 +215,7 @@ def test_plain_http_is_taken_for_this_computer(url: str, monkeypatch: pytest.Mon
 )
 def test_plain_http_to_anywhere_else_is_refused(url: str, monkeypatch: pytest.MonkeyPatch):
     told = refusal(url, monkeypatch)
-    assert told.startswith("KLING_BASE_URL is plain http, which would show the key to everyone on the way.")
+    assert told.startswith("KLING_BASE_URL is plain http, which would send the key unencrypted.")
     assert "Use https" in told
 
 
@@ -238,7 +238,7 @@ def test_plain_http_to_anywhere_else_is_refused(url: str, monkeypatch: pytest.Mo
 def test_a_base_url_with_more_than_host_and_path_is_refused(url: str, monkeypatch: pytest.MonkeyPatch):
     told = refusal(url, monkeypatch)
     assert told == (
-        "KLING_BASE_URL may hold a host and a path only. Correct KLING_BASE_URL, or unset it to use the default."
+        "KLING_BASE_URL may contain only a host and a path. Correct KLING_BASE_URL, or unset it to use the default."
     )
 
 
@@ -318,7 +318,7 @@ def test_a_path_that_depends_on_where_comfyui_starts_is_refused(path: str, monke
     monkeypatch.setenv("KLING_STATE_DIR", path)
     with pytest.raises(SetupError) as caught:
         state_dir(Path("/other"))
-    assert str(caught.value).startswith("KLING_STATE_DIR must be a whole path from the root or from ~")
+    assert str(caught.value).startswith("KLING_STATE_DIR must be an absolute path (~ is allowed)")
 
 
 # All of them

@@ -1,31 +1,31 @@
-"""What can go wrong, one class for each thing that a user can do about it.
+"""The errors of this pack: one class for each thing that a user can do about an error.
 
     KlingError
     |-- GraphError         change the graph: a value, a model, a wire, a prompt
-    |-- SetupError         mend the installation or the account: key, permissions, address, disk, limits
+    |-- SetupError         fix the installation or the account: key, permissions, address, disk, limits
     |-- BalanceError       top up the account
     |-- BusyError          wait: too many requests or tasks at once
-    |-- UnavailableError   ask again later: asking has bought nothing
-    |-- OutcomeUnknown     a task may exist: look before paying again
+    |-- UnavailableError   try again later: asking cost nothing
+    |-- OutcomeUnknown     a task may exist: look it up before paying again
     |-- TaskNotFound       the gateway does not know this id
     `-- TaskFailed         the task was made and then failed
 
-Every message says what happened and what to do next. Ids that a user may need to find a task again are
-kept as attributes and stand at the end of the text.
+Every message says what happened and what to do next. The ids that help to find a task again are attributes, and are
+listed at the end of the text.
 
-Sources: Kling's table of service codes; the source of the New-API relays for theirs.
+Sources: Kling's table of service codes; the source code of the New-API relays for theirs.
 """
 
 from __future__ import annotations
 
 
 class KlingError(Exception):
-    """The base of all errors that this pack raises on purpose.
+    """The base class of all errors that this pack raises on purpose.
 
     Attributes:
-        code: the service's own code, an int for Kling (1303) and a str for a gateway (``model_not_found``).
-        http_status: the status of the answer, None when there was none.
-        task_id, external_task_id, request_id: what is known of the task and of the call, else None.
+        code: the service's own code: an int from Kling (1303), a str from a gateway (``model_not_found``).
+        http_status: the status of the answer, None if there was no answer.
+        task_id, external_task_id, request_id: what is known about the task and the call, None if unknown.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class KlingError(Exception):
         self.request_id = request_id
 
     def __init_subclass__(cls) -> None:
-        # ComfyUI shows a class together with its module, and a pack's module name is its path on disk.
+        # ComfyUI shows the module of an error class, and the module name of a pack is its path on disk.
         cls.__module__ = "kling"
 
     @property
@@ -70,11 +70,11 @@ KlingError.__module__ = "kling"
 
 
 class GraphError(KlingError):
-    """The request cannot be right as it is. Nothing was bought; change the graph."""
+    """The request is wrong as it is. Nothing was paid; change the graph."""
 
 
 class SetupError(KlingError):
-    """Something around the graph is missing, wrong or not allowed: key, permissions, address, disk, a limit."""
+    """Something outside the graph is missing, wrong or not allowed: key, permissions, address, disk, a limit."""
 
 
 class BalanceError(KlingError):
@@ -82,23 +82,23 @@ class BalanceError(KlingError):
 
 
 class BusyError(KlingError):
-    """The account runs as many tasks, or sends as many requests, as it may."""
+    """The account has reached its limit of running tasks or of requests."""
 
 
 class UnavailableError(KlingError):
-    """The service cannot be reached, is closed, or gives nothing usable. Nothing was bought by asking."""
+    """The service cannot be reached, is closed, or gives no usable answer. Asking cost nothing."""
 
 
 class OutcomeUnknown(KlingError):
-    """The request left, its answer did not arrive, and the gateway could not say whether a task exists."""
+    """The request was sent, its answer was lost, and the gateway could not say whether a task exists."""
 
 
 class TaskNotFound(KlingError):
-    """The gateway knows no task under this id.
+    """The gateway knows no task with this id.
 
     Attributes:
-        proven: True when Kling itself says so of task ids and external ids alike. A relay that only knows
-            its own ids says the same of a task that exists, which proves nothing.
+        proven: True if Kling itself says so, for task ids and external ids alike. A relay that knows only its own
+            ids gives the same answer for a task that exists, so that answer proves nothing.
     """
 
     def __init__(
@@ -116,4 +116,4 @@ class TaskNotFound(KlingError):
 
 
 class TaskFailed(KlingError):
-    """The task was made and Kling ended it without a video. Kling does not charge for such a task."""
+    """The task was made, and Kling ended it without a video. Kling does not charge for it."""

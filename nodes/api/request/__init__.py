@@ -1,4 +1,4 @@
-"""What may be sent: the body, its limits, the rules between its fields, and how a broken rule is worded.
+"""What may be sent: the fields of a request, their limits, the rules between them, and how a problem is worded.
 
-Pure functions of a body. Knows neither the network nor the ledger.
+Everything here is a pure function of a body and knows neither the network nor the ledger.
 """

@@ -1,11 +1,11 @@
 """The body of ``POST {base}/v1/videos/text2video``: every field, its limits, and what is wrong with a value.
 
 Limits and help texts are written here once; the nodes' widgets and tooltips are made from them. Sources: the
-gateway's page (names, types, 2500 and 512 characters, shots), Kling's documents for what it leaves open
+gateway's page (names, types, 2500 and 512 characters, shots), Kling's documents for what that page leaves open
 (ranges of cfg_scale and camera axes, aspect ratios), capabilities.py for what depends on the model.
 
-``Text2VideoRequest`` reports all problems of a body at once, as pydantic line errors in words for a user;
-``rules.py`` holds the rules that span several fields.
+``Text2VideoRequest`` reports all problems of a body at once, as pydantic line errors in plain words. ``rules.py`` holds
+the rules that span several fields.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PATH_CHARACTERS = "/\\?#%"
 
 
 def _writable(text: str) -> str:
-    """Refuse what cannot be sent as JSON text (lone surrogates) or has no place in a prompt (controls)."""
+    """Refuse what JSON text cannot carry (lone surrogates) and what does not belong in a prompt (controls)."""
     found = _UNWRITABLE.search(text)
     if found:
         raise PydanticCustomError(
@@ -74,12 +74,12 @@ def _http_url(text: str) -> str:
 
 
 def _path_segment(text: str) -> str:
-    """An id is looked up as one segment of a path, so it must survive being one."""
+    """Refuse what a URL would change: the id is one segment of the path when the task is looked up."""
     if not _EXTERNAL_TASK_ID.fullmatch(text) or any(c in text for c in _PATH_CHARACTERS):
         raise PydanticCustomError(
             "path_segment",
-            "is {value}; only visible ASCII characters other than / \\ ? # % are allowed, and no spaces."
-            " Change it, or leave it empty to have one made.",
+            "is {value}; only visible ASCII characters other than / \\ ? # % are allowed, no spaces and"
+            " not only dots. Change it, or leave it empty to have one made.",
             {"value": wording.quoted(text)},
         )
     return text
@@ -92,16 +92,16 @@ Axis = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
-    """Strict, frozen, and without room for unknown keys: a typing error must not cost money."""
+    """Strict and frozen, without unknown keys: a typo must not cost money."""
 
-    # No protected names: older pydantic would warn of ``model_name`` with every start.
+    # Older versions of pydantic protect names that begin with ``model_`` and would warn at every start.
     model_config = ConfigDict(
         strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
     )
 
 
 class Shot(_Part):
-    """One shot of a storyboard, as ``KlingShot`` hands it on: prompt text, duration in whole seconds."""
+    """One shot of a storyboard, the output of ``KlingShot``: a prompt, and a duration in whole seconds."""
 
     prompt: ShotPrompt = Field(description=f"What happens in this shot. 1 to {SHOT_PROMPT_MAX} characters.")
     duration: int = Field(
@@ -110,11 +110,11 @@ class Shot(_Part):
 
 
 class MultiShot(_Part):
-    """A storyboard, as ``KlingMultiShot`` hands it on.
+    """A storyboard, the output of ``KlingMultiShot``.
 
     Attributes:
         shots: 1 to 6 shots in playing order.
-        sockets: for each shot the number of the input it came in by, so that messages can name it.
+        sockets: for each shot, the number of the input that it is connected to, so messages can name the input.
     """
 
     shots: tuple[Shot, ...] = Field(min_length=1, max_length=SHOTS_MAX)
@@ -124,26 +124,26 @@ class MultiShot(_Part):
 class CameraConfig(_Part):
     """The six axes of a camera move, each from -10 to 10.
 
-    Kling's Chinese table is followed for pan and tilt; an older English page has the two swapped.
+    Pan and tilt follow Kling's Chinese table; an older English page swaps the two.
     """
 
     horizontal: Axis = Field(0, description="Slide the camera: negative to the left, positive to the right.")
     vertical: Axis = Field(0, description="Slide the camera: negative down, positive up.")
-    pan: Axis = Field(0, description="Turn the camera about its upright axis: negative left, positive right.")
-    tilt: Axis = Field(0, description="Turn the camera about its level axis: negative down, positive up.")
+    pan: Axis = Field(0, description="Turn the camera about its vertical axis: negative left, positive right.")
+    tilt: Axis = Field(0, description="Turn the camera about its horizontal axis: negative down, positive up.")
     roll: Axis = Field(0, description="Roll the picture: negative counter-clockwise, positive clockwise.")
-    zoom: Axis = Field(0, description="Change the view: negative narrower (longer lens), positive wider.")
+    zoom: Axis = Field(0, description="Change the field of view: negative narrower (longer lens), positive wider.")
 
 
 _STILL = CameraConfig()
 
 
 class CameraControl(_Part):
-    """A camera move. Only ``simple`` reads ``config``; a preset carries six zeros, as the gateway asks for one."""
+    """A camera move. Only ``simple`` uses ``config``. The gateway requires one, so a preset sends six zeros."""
 
     type: CameraType = Field(
         "simple",
-        description="simple: one axis of your choice below. The other four are ready-made moves and ignore the axes.",
+        description="simple: move along one axis below. The other four are ready-made moves and ignore the axes.",
     )
     config: CameraConfig = _STILL
 
@@ -163,10 +163,10 @@ class WatermarkInfo(_Part):
 
 
 class Text2VideoRequest(_Part):
-    """One text-to-video request, exactly as it goes over the wire.
+    """One text-to-video request, exactly as it is sent.
 
-    Build it with ``Text2VideoRequest.model_validate(body)``, which raises ``pydantic.ValidationError`` holding
-    every problem of the body.
+    Build it with ``Text2VideoRequest.model_validate(body)``, which raises a ``pydantic.ValidationError`` that
+    lists every problem of the body.
     """
 
     model_name: ModelName = Field(
@@ -193,18 +193,18 @@ class Text2VideoRequest(_Part):
         description="std costs less; pro gives a better picture and costs more."
         " kling-v2-master and kling-v2-1-master have one tier only."
     )
-    sound: Sound = Field("off", description="Make sound along with the picture, which costs more. Only kling-v3 can.")
+    sound: Sound = Field("off", description="Make sound with the video, which costs more. Only kling-v3 can.")
     camera_control: CameraControl | None = Field(
-        None, description="A camera move. Only kling-v1 with std and 5 s takes one for certain."
+        None, description="A camera move. Only kling-v1 with std and 5 s is sure to support it."
     )
     aspect_ratio: AspectRatio = Field("16:9", description="Width to height of the video.")
     duration: str = Field(
-        description="Length of the video in seconds: 3 to 15 for kling-v3, else 5 or 10."
-        " While a multi-shot is connected its shots decide."
+        description="Length of the video in seconds: 3 to 15 for kling-v3, 5 or 10 for the others."
+        " While a multi-shot is connected, the sum of its shots is used instead."
     )
     watermark_info: WatermarkInfo = WatermarkInfo()
     callback_url: Annotated[str, Writable, AfterValidator(_http_url)] | None = Field(
-        None, description="An http(s) URL that Kling calls whenever the task changes. May be empty."
+        None, description="An http(s) URL that Kling calls whenever the status of the task changes. May be empty."
     )
     external_task_id: Annotated[str, Field(max_length=EXTERNAL_TASK_ID_MAX), AfterValidator(_path_segment)] | None = (
         Field(
@@ -217,7 +217,7 @@ class Text2VideoRequest(_Part):
     @model_validator(mode="wrap")
     @classmethod
     def _report_all(cls, body: Any, handler: ModelWrapValidatorHandler[Text2VideoRequest]) -> Text2VideoRequest:
-        """Join the problems of single fields with those between the fields that are sound by themselves."""
+        """Report the problems of single fields together with the broken rules between the fields that are valid."""
         problems: list[InitErrorDetails] = []
         request = None
         try:
@@ -231,10 +231,10 @@ class Text2VideoRequest(_Part):
         return request
 
     def body(self) -> dict[str, Any]:
-        """The JSON object to send: what the gateway requires, what is set, never null and never empty text."""
+        """The JSON object to send: what the gateway requires and what is set. Never null, never an empty text."""
         sent = self.model_dump(exclude_none=True)
         if self.camera_control:
-            # Whole numbers as integers: relays of this family disagree whether an axis may be a float.
+            # Relays disagree on whether an axis may be a float, so whole numbers are sent as integers.
             config = (self.camera_control.config if self.camera_control.type == "simple" else _STILL).model_dump()
             sent["camera_control"]["config"] = {
                 axis: int(value) if value == int(value) else value for axis, value in config.items()

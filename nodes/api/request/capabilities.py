@@ -1,8 +1,8 @@
-"""What each model can do in text-to-video: facts with a date, kept apart from the code that uses them.
+"""What each model can do in text-to-video: dated facts, kept apart from the code that uses them.
 
 As of 2026-09, for the six models that the gateway lists. Sources: Kling's capability map and its series 3.0
 specification (durations, sound, multi-shot), Kling's own refusal texts (camera_control), the gateway's
-page (the list of models). Where they disagree, the newer and the observed one counts.
+page (the list of models). Where they disagree, the newest source and what was observed count.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ DURATIONS = sorted({seconds for model in MODELS.values() for seconds in model.du
 """Every length that some model can make, in seconds."""
 
 CAMERA_MODE = "std"
+"""The only mode in which kling-v1 supports a camera_control."""
+
 CAMERA_DURATION = 5
-"""The one combination, in mode and seconds, with which kling-v1 takes a camera_control."""
+"""The only length, in seconds, at which kling-v1 supports a camera_control."""
 
 
 def with_ability(name: str) -> list[str]:

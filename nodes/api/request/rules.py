@@ -38,8 +38,8 @@ def broken(body: Mapping[str, Any], unsound: Collection[Location]) -> list[InitE
 
     Args:
         body: the raw body, field names to JSON values.
-        unsound: where something is wrong already. A rule is left out if a field that it needs is in there as a
-            whole; a problem is left out if its place has one.
+        unsound: the locations that have a problem already. A rule is skipped if a whole field that it needs is one of
+            them. A problem is dropped if its own location is in one of them.
     """
     roots = {place[0] for place in unsound if len(place) == 1}
     found = [problem for fields, rule in _RULES if not roots & fields for problem in rule(body)]
@@ -55,7 +55,7 @@ def broken(body: Mapping[str, Any], unsound: Collection[Location]) -> list[InitE
 
 
 def _shown(duration: object) -> str:
-    """A duration as the user entered it: a number on the wire is text, on the node it is none."""
+    """A duration as the user entered it: text in the body, but a number on the node, so without quotes."""
     return duration if isinstance(duration, str) and re.fullmatch(r"[0-9.-]{1,12}", duration) else quoted(duration)
 
 
@@ -86,7 +86,7 @@ def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
         )
         return
     shots = _shots(body)
-    # Not left to pydantic, which would count sound shots only and say nothing of the others.
+    # Pydantic would count only the valid shots and would not mention the others.
     if not 1 <= len(shots) <= SHOTS_MAX:
         way_out = "Connect at least shot_1" if not shots else f"Disconnect {len(shots) - SHOTS_MAX}"
         yield Problem(("multi_prompt",), f"has {len(shots)} shots; 1 to {SHOTS_MAX} are allowed. {way_out}.")
@@ -109,7 +109,7 @@ def _shots(body: Mapping[str, Any]) -> Sequence[object]:
 
 
 def _part(whole: object, name: str, default: object = None) -> Any:
-    """A value of what may be a model or a mapping, or neither as long as nobody has checked it."""
+    """A field of a model or a mapping; ``default`` for anything else, because ``whole`` may not be validated yet."""
     return whole.get(name, default) if isinstance(whole, Mapping) else getattr(whole, name, default)
 
 
@@ -118,7 +118,7 @@ def _multi_shot_model(body: Mapping[str, Any]) -> Iterator[Problem]:
         able = ", ".join(with_ability("multi_shot"))
         yield Problem(
             ("multi_shot",),
-            f"needs {able}; {body['model_name']} would make, and bill, something else."
+            f"needs {able}; with {body['model_name']} the gateway may drop the shots and still bill a video."
             f" Set model_name to {able}, or disconnect the multi-shot.",
         )
 
@@ -145,7 +145,7 @@ def _sum(body: Mapping[str, Any]) -> Iterator[Problem]:
         if _seconds(body["duration"]) != total:
             yield Problem(
                 ("duration",),
-                f"is {_shown(body['duration'])} s, but the shots add up to {total} s. Make the two equal.",
+                f"is {_shown(body['duration'])} s, but the shots add up to {total} s. Make them equal.",
             )
 
 
@@ -153,7 +153,7 @@ def _sound(body: Mapping[str, Any]) -> Iterator[Problem]:
     if body.get("sound") == "on" and not MODELS[body["model_name"]].sound:
         able = ", ".join(with_ability("sound"))
         yield Problem(
-            ("sound",), f"is on; {body['model_name']} cannot make sound. Set it to off, or model_name to {able}."
+            ("sound",), f"is on; {body['model_name']} cannot make sound. Set it to off, or set model_name to {able}."
         )
 
 
@@ -172,8 +172,8 @@ def _camera_model(body: Mapping[str, Any]) -> Iterator[Problem]:
     ):
         yield Problem(
             ("camera_control",),
-            f"needs mode {CAMERA_MODE} and {CAMERA_DURATION} s with {model}; here they are {body['mode']} and"
-            f" {_shown(body['duration'])} s. Change these, or disconnect it.",
+            f"needs mode {CAMERA_MODE} and {CAMERA_DURATION} s with {model}; they are {body['mode']} and"
+            f" {_shown(body['duration'])} s. Change them, or disconnect it.",
         )
 
 
@@ -191,7 +191,7 @@ def _camera_move(body: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             ("camera_control", "config"),
             f"needs exactly one axis that is not 0 for type simple; here {there}."
-            " Set one axis, or choose a ready-made move as type.",
+            " Set exactly one axis, or choose a ready-made move as type.",
         )
 
 
@@ -205,4 +205,4 @@ _RULES: list[tuple[set[str], Rule]] = [
     ({"model_name", "mode", "duration", "camera_control"}, _camera_model),
     ({"camera_control"}, _camera_move),
 ]
-"""Each rule with the fields that it cannot do without. Inside of shots and axes the rules find their own way."""
+"""Each rule with the fields that it needs. The rules themselves check the values inside shots and axes."""

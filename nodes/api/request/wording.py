@@ -1,6 +1,6 @@
-"""Pydantic's findings in words for a user: what is there, what is allowed, what to do.
+"""Pydantic's errors in plain words: the value, what is allowed, what to do.
 
-The name of the field is left out: it stands in the location of the error, and each caller shows it in its own way.
+The name of the field is left out. It is in the location of the error, and each caller shows it in its own way.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _SHOWN = 60
 
 
 def quoted(value: object) -> str:
-    """``value`` as a user can recognise it: short, on one line, and in characters that any console takes."""
+    """``value`` as a user can recognise it: short, on one line, and without characters that cannot be encoded."""
     text = repr(value)
     text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]}...{text[0] if text[0] in chr(34) + chr(39) else ''}"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to see in ``text``: characters such as U+200B or U+FEFF come along with a paste."""
+    """Whether nothing in ``text`` is visible. Pasted text may contain invisible characters such as U+200B or U+FEFF."""
     return all(c.isspace() or unicodedata.category(c) == "Cf" for c in text)
 
 
 def line_errors(error: ValidationError) -> Iterator[InitErrorDetails]:
-    """Pydantic's own errors, reworded. Errors that are worded already keep their words."""
+    """Pydantic's own errors, reworded. Errors that this pack has worded stay as they are."""
     for detail in error.errors(include_url=False):
         yield {
             "type": PydanticCustomError("problem", "{text}", {"text": reworded(detail)}),
@@ -38,7 +38,7 @@ def line_errors(error: ValidationError) -> Iterator[InitErrorDetails]:
 
 
 def reworded(detail: ErrorDetails) -> str:
-    """What is there, what is allowed and what to do, for one of pydantic's errors."""
+    """One of pydantic's errors in plain words: the value, what is allowed, what to do."""
     value: Any = detail["input"]
     limits = detail.get("ctx", {})
     match detail["type"]:
@@ -48,27 +48,28 @@ def reworded(detail: ErrorDetails) -> str:
         case "string_too_short":
             return "is empty. Write what happens."
         case "greater_than_equal":
-            return f"is {quoted(value)}; at least {limits['ge']:g} is allowed. Raise it."
+            return f"is {quoted(value)}; the minimum is {limits['ge']:g}. Raise it."
         case "less_than_equal":
-            return f"is {quoted(value)}; at most {limits['le']:g} is allowed. Lower it."
+            return f"is {quoted(value)}; the maximum is {limits['le']:g}. Lower it."
         case "finite_number":
-            return f"is {quoted(value)}; it must be an ordinary number. Enter one."
+            return f"is {quoted(value)}; it must be a finite number. Enter one."
         case "literal_error":
             return f"is {quoted(value)}; allowed: {limits['expected'].replace(chr(39), '')}. Choose one of these."
         case "is_instance_of":
-            return f"is {quoted(value)}, {type(value).__name__}; only a Kling{limits['class']} can be connected here."
+            return f"is {quoted(value)} ({type(value).__name__}); only a Kling{limits['class']} can be connected here."
         case "model_type" | "dict_type" | "model_attributes_type":
             return (
-                f"is {quoted(value)}, {type(value).__name__}; it cannot be used here. Connect a node of the right kind."
+                f"is {quoted(value)} ({type(value).__name__}), which cannot be used here."
+                " Connect a node of the right kind."
             )
         case "missing":
-            return "is missing. Give it a value."
+            return "is missing. Set a value."
         case "extra_forbidden":
             return "is not a field of this request. Remove it."
         case "string_type" | "int_type" | "float_type" | "bool_type" | "int_from_float":
-            wanted = {"string": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+            wanted = {"string": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
             return (
-                f"is {quoted(value)}, {type(value).__name__};"
+                f"is {quoted(value)} ({type(value).__name__});"
                 f" it must be {wanted[detail['type'].split('_')[0]]}. Correct the value."
             )
         case "string_unicode":
@@ -82,4 +83,4 @@ def reworded(detail: ErrorDetails) -> str:
 def _unpaired(text: str) -> str:
     position = next(i for i, c in enumerate(text, 1) if "\ud800" <= c <= "\udfff")
     code = f"{ord(text[position - 1]):04X}"
-    return f"has the character U+{code} at position {position}, half of a pair, which cannot be sent. Delete it."
+    return f"has U+{code} at position {position}, half of a surrogate pair, which cannot be sent. Delete it."

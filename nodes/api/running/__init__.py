@@ -1,4 +1,4 @@
-"""How nodes run: worker threads, waiting that Cancel ends, and the line and bar that a node shows.
+"""How nodes run: worker threads, waits that Cancel can end, and the line and bar that a node shows.
 
-Knows nothing of Kling.
+This room knows nothing of Kling.
 """

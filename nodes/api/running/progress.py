@@ -1,4 +1,4 @@
-"""What a node shows while its job waits: one line, and a bar."""
+"""What a node shows while it waits: one line and a bar."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _TOTAL = 100
 
 
 class Display:
-    """A watcher that keeps line and bar up to date by itself.
+    """A watcher that keeps the line and the bar up to date by itself.
 
-    Whatever waits asks a few times a second whether the user has cancelled. Each time, the node is brought up to
-    date: so the clock on it goes on while an answer is awaited, and no timer is needed for it.
+    Waiting code checks a few times a second whether the user has cancelled. Each check also updates the node, so its
+    clock keeps running without a timer.
 
-    Used as a context, it leaves ``parting`` on the node if the waiting ends by anything but an error of this pack:
-    by Cancel, or because ComfyUI ends the whole run.
+    As a context manager it leaves ``parting`` on the node if the wait ends with anything but an error of this pack:
+    Cancel, or ComfyUI ending the whole run.
 
     Args:
-        watcher: the host's own.
-        line: gives the line as it should be now.
-        done: gives how much of the node's work is done, from 0 to 1.
+        watcher: the host's own watcher.
+        line: returns the line to show now.
+        done: returns how much of the node's work is done, from 0 to 1.
         parting: what to tell a user who stops waiting.
     """
 
@@ -47,11 +47,11 @@ class Display:
     ) -> None:
         if kind is not None and not issubclass(kind, KlingError):
             self.show(self._parting)
-            # New front ends clear the lines of a run as soon as it has ended.
+            # New front ends clear the lines of a run when it ends, so the log keeps this one.
             _log.info("Kling: %s", self._parting)
 
     def show(self, line: str) -> None:
-        """Show another line until the next one is due."""
+        """Show this line until the next one replaces it."""
         self._shown = line
         self._watcher.show(line)
 
@@ -60,7 +60,7 @@ class Display:
         self._watcher.progress(value, total)
 
     def raise_if_cancelled(self) -> None:
-        """Bring the node up to date, then raise the host's own interrupt if the user has cancelled."""
+        """Update the node, then raise the host's own interrupt if the user has cancelled."""
         line, value = self._line(), int(self._done() * _TOTAL)
         if line != self._shown:
             self.show(line)
@@ -71,12 +71,12 @@ class Display:
 
 
 def clock(seconds: float) -> str:
-    """A length of time for a line: ``1:42``, from an hour on ``1:02:03``."""
+    """A length of time for a line: ``1:42``, or ``1:02:03`` from one hour on."""
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def date(moment: float) -> str:
-    """The day of a Unix time in seconds."""
+    """The date (UTC) of a Unix time in seconds."""
     return time.strftime("%Y-%m-%d", time.gmtime(moment))

@@ -1,6 +1,6 @@
-"""How a job waits: on the event loop, in slices short enough that Cancel ends it at once.
+"""How a node waits: on the event loop, in slices so short that Cancel takes effect at once.
 
-Only calls that are under way hold a thread, from a pool of our own.
+Only a call in progress occupies a thread, from a pool of our own.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ..pace import Pace
 T = TypeVar("T")
 
 WORKERS = 64
-"""Threads for calls under way at the same moment, and connections kept for them."""
+"""The most calls in progress at the same time: the size of the thread pool and of the connection pool."""
 
 
 class Watcher(Protocol):
-    """What a job needs of the program around it."""
+    """What a waiting node needs from its host."""
 
     def show(self, line: str) -> None:
-        """Show the user one line about what is going on."""
+        """Show the user one line about what is happening."""
 
     def progress(self, value: float, total: float) -> None:
-        """Show how far the job has come."""
+        """Show how much of the work is done."""
 
     def raise_if_cancelled(self) -> None:
         """Raise the host's own interrupt if the user has cancelled."""
@@ -37,12 +37,12 @@ class Watcher(Protocol):
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    # asyncio's own pool has six threads on two cores, which would send six requests at a time.
+    # asyncio's own pool has six threads on two cores, so only six requests could run at a time.
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="kling")
 
 
 async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *args: object) -> T:
-    """Run ``function`` in a worker thread; the user's Cancel ends the waiting, never the work that has begun.
+    """Run ``function`` in a worker thread. Cancel ends the wait, but never a call that has begun.
 
     Raises:
         whatever ``function`` raises, and the host's interrupt.
@@ -52,29 +52,29 @@ async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *a
     done = loop.create_future()
 
     def wake(_: Future[T]) -> None:
-        with suppress(RuntimeError):  # ComfyUI may have closed the loop while the thread was at work.
+        with suppress(RuntimeError):  # ComfyUI may have closed the loop while the thread was working.
             loop.call_soon_threadsafe(done.set_result, None)
 
     future = _pool().submit(function, *args)
     future.add_done_callback(wake)
     try:
         while not future.done():
-            # Not wait_for: before Python 3.12 it can swallow the cancellation of a closing loop.
+            # Before Python 3.12, wait_for can swallow the cancellation of a closing loop.
             await asyncio.wait({done}, timeout=pace.slice)
             if not future.done():
                 watcher.raise_if_cancelled()
     finally:
-        # Work that still waits for a thread is dropped: a cancelled node must not start to send.
+        # A cancelled node must not start to send, so a call that is still queued for a thread is dropped.
         future.cancel()
     return future.result()
 
 
 async def sleep(seconds: float, watcher: Watcher, pace: Pace, line: str = "", *, aligned: bool = False) -> None:
-    """Wait on the event loop, counting down on the node, until the time is over or the user cancels.
+    """Wait on the event loop until the time is over or the user cancels, with a countdown on the node.
 
     Args:
-        line: what the node shows, before the seconds that are left; empty to leave that to the watcher.
-        aligned: wait up to a slice longer, for one of the moments at which all waiting nodes wake.
+        line: what the node shows in front of the remaining seconds; empty to leave the line to the watcher.
+        aligned: wait up to one slice longer, until a moment at which all waiting nodes wake.
     """
     end = time.monotonic() + seconds
     if aligned:
@@ -86,5 +86,5 @@ async def sleep(seconds: float, watcher: Watcher, pace: Pace, line: str = "", *,
         if line and whole != shown:
             watcher.show(f"{line} in {whole} s")
             shown = whole
-        # At moments that are the same for all: a hundred waiting nodes wake the event loop once, not a hundred times.
+        # All nodes wake at the same moments: a hundred of them wake the event loop once, not a hundred times.
         await asyncio.sleep(min(pace.slice - time.monotonic() % pace.slice, left))
