@@ -354,7 +354,7 @@ def test_a_reason_is_given_for_failed_tasks_only_and_fits_on_a_line():
 )
 def test_without_a_task_id_there_is_no_task(shape: dict[str, Any]):
     assert not answer.names_task(shape)
-    with pytest.raises(Unreadable, match="it names no task_id"):
+    with pytest.raises(Unreadable, match="it contains no task_id"):
         answer.read_task(shape)
 
 

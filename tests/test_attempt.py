@@ -267,7 +267,7 @@ def test_what_leaves_it_open_is_lost_and_never_sent_again(answer: RawAnswer):
 
 def test_an_answer_that_contradicts_itself_still_gives_the_task_id():
     attempt = classify(reply(500, {"code": 0, "data": TASK}))
-    assert attempt.reason == "the gateway answered HTTP 500, and yet named the task_id 866889456698785798"
+    assert attempt.reason == "the gateway sent an HTTP 500 answer, but also named the task_id 866889456698785798"
     attempt = classify(reply(200, {"code": 1303, "message": "busy", "data": TASK}))
     assert "busy" in attempt.reason
     assert "866889456698785798" in attempt.reason
@@ -275,10 +275,10 @@ def test_an_answer_that_contradicts_itself_still_gives_the_task_id():
 
 def test_a_lost_answer_says_what_arrived():
     assert classify(reply(504, HTML)).reason == (
-        'the gateway answered HTTP 504, and it begins with "504 Gateway Time-out"'
+        'the gateway sent an HTTP 504 answer, and it begins with "504 Gateway Time-out"'
     )
-    assert classify(reply(200, b"")).reason == "the gateway answered HTTP 200, and it is empty"
-    assert classify(reply(502, {"message": "boom"})).reason == 'the gateway answered HTTP 502, and it says "boom"'
+    assert classify(reply(200, b"")).reason == "the gateway sent an HTTP 200 answer, and it is empty"
+    assert classify(reply(502, {"message": "boom"})).reason == 'the gateway sent an HTTP 502 answer, and it says "boom"'
 
 
 # Exists

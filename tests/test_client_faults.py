@@ -83,12 +83,12 @@ def test_a_proxy_that_refuses_the_way_means_that_nothing_was_sent(sandbox: Sandb
         ("truncated-after", 1, "the "),  # connection broke, or answer was cut off: as requests noticed it
         ("hang-before", 0, "no answer in time"),
         ("hang-after", 1, "no answer in time"),
-        ("empty-after", 1, "the gateway answered HTTP 200, and it is empty"),
-        ("garbage-after", 1, "the gateway answered HTTP 200, and it begins with"),
-        ("object-after", 1, "the answer names no task_id"),
-        ("null-after", 1, 'the gateway answered HTTP 200, and it begins with "null"'),
-        ("no-task-id-after", 1, "the answer names no task_id"),
-        ("status-after:504", 1, "the gateway answered HTTP 504"),
+        ("empty-after", 1, "the gateway sent an HTTP 200 answer, and it is empty"),
+        ("garbage-after", 1, "the gateway sent an HTTP 200 answer, and it begins with"),
+        ("object-after", 1, "the answer contains no task_id"),
+        ("null-after", 1, 'the gateway sent an HTTP 200 answer, and it begins with "null"'),
+        ("no-task-id-after", 1, "the answer contains no task_id"),
+        ("status-after:504", 1, "the gateway sent an HTTP 504 answer"),
         ("json-status-after:500", 1, "do_request_failed"),
         ("code-after:5000", 1, "an internal error at Kling"),
     ],
@@ -137,7 +137,7 @@ ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"10000\r\
 
 
 def test_a_query_whose_answer_has_no_end_may_be_asked_again():
-    with wire(sends_and_closes(ENDLESS)) as (url, _), pytest.raises(KlingError, match="is longer than any") as caught:
+    with wire(sends_and_closes(ENDLESS)) as (url, _), pytest.raises(KlingError, match="is longer than 1 MB") as caught:
         client(url).query("1")
     assert type(caught.value).__name__ == "UnavailableError"
 
@@ -146,7 +146,7 @@ def test_an_answer_without_end_is_given_up():
     with wire(sends_and_closes(ENDLESS)) as (url, _):
         attempt = client(url).create(BODY)
     assert attempt.outcome is Outcome.LOST
-    assert attempt.reason == "the answer is longer than any that this service gives"
+    assert attempt.reason == "the answer is longer than 1 MB"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_the_host_that_the_gateway_names_is_cut_out():
     page = b"<title>127.0.0.1 | 502: Bad gateway</title>"
     with wire(sends_and_closes(http(page, status="502 Bad"))) as (url, _):
         assert client(url).create(BODY).reason == (
-            'the gateway answered HTTP 502, and it begins with "*** | 502: Bad gateway"'
+            'the gateway sent an HTTP 502 answer, and it begins with "*** | 502: Bad gateway"'
         )
 
 

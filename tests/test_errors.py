@@ -85,7 +85,7 @@ def test_every_code_has_a_meaning_and_a_way_out(code: int):
     assert entry.meaning[0] != entry.meaning[0].upper() or entry.meaning.startswith("Kling")
     assert not entry.meaning.endswith(".")
     assert entry.advice.endswith(".")
-    assert re.match(r"(Check|Make|Ask|Top up|Change|Choose|Run) ", entry.advice)
+    assert re.match(r"(Check|Create|Contact|Top up|Change|Choose|Run) ", entry.advice)
 
 
 def test_codes_that_call_for_different_things_give_different_advice():

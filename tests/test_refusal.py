@@ -99,7 +99,7 @@ def test_a_message_that_nobody_would_read_is_cut():
 
 def test_an_answer_without_an_error_gives_what_it_says():
     assert answer.message_in({"message": "Unauthorized"}) == 'it says "Unauthorized"'
-    assert answer.message_in({}) == "it names no error"
+    assert answer.message_in({}) == "it gives no reason"
 
 
 # Errors

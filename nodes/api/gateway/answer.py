@@ -1,7 +1,7 @@
-"""Reads any answer of a gateway of this family: what became of a task, or why there is none.
+"""Reads the answers of Kling and its relays: the state of a task, or the reason why there is none.
 
-An answer is judged by its body before its HTTP status: gateways send a wrong parameter as 429 and a refusal as
-200. The shapes are Kling's own and those of the New-API, One-API and similar relays.
+The body of an answer counts before its HTTP status, because gateways report a wrong parameter as 429 and a refusal
+as 200. The shapes are Kling's own and those of the New-API, One-API and similar relays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .codes import AFTER_SENDING, CODES, GATEWAY_CODES, HTTP_STATUSES, MAY_HAVE_
 
 
 class TaskStatus:
-    """What Kling calls the states of a task. A gateway may use other words; those are shown as they are."""
+    """Kling's names for the states of a task. A gateway may use other words, which are shown as they are."""
 
     SUBMITTED: Final = "submitted"
     PROCESSING: Final = "processing"
@@ -34,17 +34,17 @@ _STATUS = {
 }
 
 _SECONDS_BELOW = 100_000_000_000
-"""A time below this is in seconds, else in milliseconds (the border lies in 1973 and 5138)."""
+"""A time below this is in seconds, any other in milliseconds. As seconds it is the year 5138, as milliseconds 1973."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What an answer says of a task.
+    """What an answer says about a task.
 
     Attributes:
-        status: ``submitted``, ``processing``, ``succeed``, ``failed``, or else the gateway's own word.
-        reason: why it failed, in Kling's words; else empty.
-        url: where the video lies, only for a task that succeeded.
+        status: ``submitted``, ``processing``, ``succeed``, ``failed``, or a word of the gateway's own.
+        reason: why the task failed, in Kling's words; empty if it has not failed.
+        url: the link to the video, only for a task that succeeded.
         created_at: Unix time in milliseconds.
     """
 
@@ -58,15 +58,15 @@ class Task:
 
 
 class Unreadable(Exception):
-    """The answer says neither what became of a task nor why there is none."""
+    """The answer gives neither the state of a task nor a reason why there is none."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error that the service put into words.
+    """An error that the service reports.
 
     Attributes:
-        code: an int from Kling, a str from a gateway, None if there was none.
+        code: an int from Kling, a str from a gateway, None if the answer has no code.
     """
 
     code: int | str | None
@@ -78,7 +78,7 @@ def parse(body: bytes) -> Mapping[str, Any]:
     """The JSON object in ``body``.
 
     Raises:
-        Unreadable: it is empty, cut off, no JSON, or JSON of another kind.
+        Unreadable: it is empty, cut off, not JSON, or not a JSON object.
     """
     try:
         value = json.loads(body)
@@ -90,7 +90,7 @@ def parse(body: bytes) -> Mapping[str, Any]:
 
 
 def first_words(body: bytes) -> str:
-    """How an answer begins that is not what was asked for, for a message: without markup, on one line."""
+    """How an unexpected answer begins, for a message: without markup, on one line."""
     text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", body[:4000].decode("utf-8", "replace"), flags=re.S | re.I)
     words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f'it begins with "{words[:80]}"' if words else "it is empty"
@@ -100,15 +100,15 @@ def first_words(body: bytes) -> str:
 
 
 def read_task(answer: Mapping[str, Any]) -> Task:
-    """The task in ``answer``, whichever shape it has.
+    """The task in ``answer``, whatever its shape.
 
     Raises:
-        Unreadable: there is no task_id in it.
+        Unreadable: it contains no task_id.
     """
     layers = list(_layers(answer))
     task_id = _task_id(layers)
     if not task_id:
-        raise Unreadable("it names no task_id")
+        raise Unreadable("it contains no task_id")
     word = _status_word(layers)
     status = _STATUS.get(word.lower(), word)
     info = _first_mapping(layers, "task_info")
@@ -124,7 +124,7 @@ def read_task(answer: Mapping[str, Any]) -> Task:
 
 
 def _layers(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The object and whatever its ``data`` wraps, outermost first: relays wrap Kling's envelope once or twice."""
+    """The object and every ``data`` inside it, outermost first: relays wrap Kling's envelope once or twice."""
     layer: object = answer
     for _ in range(4):
         if not isinstance(layer, dict):
@@ -134,7 +134,7 @@ def _layers(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _task_id(layers: list[Mapping[str, Any]]) -> str | None:
-    """A plain ``id`` counts only in what also has a status: elsewhere it may name a request or an error."""
+    """A plain ``id`` counts only in an object with a status. Elsewhere it may belong to a request or an error."""
     tasks = [layer for layer in layers if layer.keys() & {"task_status", "status", "object"}]
     return _first(layers, "task_id") or _first(tasks, "id")
 
@@ -145,9 +145,9 @@ def names_task(answer: Mapping[str, Any]) -> bool:
 
 
 def _status_word(layers: list[Mapping[str, Any]]) -> str:
-    """The outermost word on the task: a relay that has given a task up keeps Kling's last answer inside.
+    """The outermost status of the task: a relay that has given up a task keeps Kling's last answer inside.
 
-    A ``status`` that does not stand beside an id says how the call went, not the task.
+    A ``status`` without an id beside it is the status of the call, not of the task.
     """
     for layer in layers:
         beside_an_id = _text(layer.get("status")) if layer.keys() & {"task_id", "id"} else None
@@ -159,17 +159,17 @@ def _status_word(layers: list[Mapping[str, Any]]) -> str:
 
 
 def _text(value: object) -> str | None:
-    """An id or a word as text. Ids may come as JSON numbers; ``bool`` is an ``int`` only to Python."""
+    """An id or a word as text. An id may be a JSON number, but not a boolean, which Python makes an ``int``."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
         return None
-    # JSON can spell half of a surrogate pair, which can be neither stored nor shown.
+    # JSON may contain half of a surrogate pair, which can be neither stored nor shown.
     return value.encode("utf-8", "replace").decode("utf-8").strip() or None
 
 
 def _words(value: object, most: int = 500) -> str:
-    """A message for the user: on one line, without control characters, and no longer than anybody reads."""
+    """A message for the user: on one line, without control characters, cut to a readable length."""
     text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", _text(value) or "").split())
     return text if len(text) <= most else f"{text[:most]}..."
 
@@ -183,7 +183,7 @@ def _first_mapping(layers: list[Mapping[str, Any]], name: str) -> Mapping[str, A
 
 
 def _milliseconds(text: str | None) -> int | None:
-    # 15 digits reach 30,000 years ahead; what is longer is no time, and SQLite would not take it.
+    # 15 digits reach 30,000 years ahead. A longer number cannot be a time, and SQLite could not store it.
     if text is None or not re.fullmatch("[0-9]{1,15}", text):
         return None
     time = int(text)
@@ -195,7 +195,7 @@ def _is_url(value: object) -> bool:
 
 
 def _video_url(layers: list[Mapping[str, Any]]) -> str | None:
-    """The first usable URL, from the official place to the rarest: new-api once put it into ``fail_reason``."""
+    """The first usable URL, the official place first. Some versions of new-api put it into ``fail_reason``."""
     videos = _first_mapping(layers, "task_result").get("videos")
     candidates = [video.get("url") for video in videos if isinstance(video, dict)] if isinstance(videos, list) else []
     candidates.append(_first_mapping(layers, "metadata").get("url"))
@@ -214,13 +214,13 @@ def _reason(layers: list[Mapping[str, Any]]) -> str:
 
 
 def task_failed(task: Task) -> TaskFailed:
-    """The error for a task that Kling ended without a video: its reason in full, and what to do about it."""
+    """The error for a task that Kling ended without a video: the full reason, and what to do about it."""
     says = f'"{task.reason}"' if task.reason else "no reason given"
-    advice = "Running KlingText2Video again makes a new task; Kling does not charge for a failed one."
+    advice = "Run KlingText2Video again to make a new task; Kling does not charge for a failed one."
     if "risk control" in task.reason.lower():
-        advice = f"The content check stopped it, so change the prompt first. {advice}"
+        advice = f"The content check rejected it, so change the prompt first. {advice}"
     return TaskFailed(
-        f"The task has failed: {says}. {advice}",
+        f"The task failed: {says}. {advice}",
         task_id=task.task_id,
         external_task_id=task.external_task_id,
         request_id=task.request_id,
@@ -231,7 +231,7 @@ def task_failed(task: Task) -> TaskFailed:
 
 
 def read_refusal(answer: Mapping[str, Any]) -> Refusal | None:
-    """The error in ``answer``, or None when it reports success or nothing."""
+    """The error in ``answer``, or None if it reports success or nothing."""
     code = _code(answer.get("code"))
     message = answer.get("message") or answer.get("msg")
     error = answer.get("error")
@@ -252,7 +252,7 @@ def read_refusal(answer: Mapping[str, Any]) -> Refusal | None:
 
 
 def _refusal(code: int | str | None, message: object, answer: Mapping[str, Any]) -> Refusal:
-    """A refusal, or Kling's own one where a relay put it as a string into its message."""
+    """The refusal, or Kling's own one if a relay has put that into its message as JSON text."""
     request_id = _text(answer.get("request_id")) or _text(answer.get("trace_id"))
     text = _text(message) or ""
     if text.startswith("{"):
@@ -264,9 +264,9 @@ def _refusal(code: int | str | None, message: object, answer: Mapping[str, Any])
 
 
 def message_in(answer: Mapping[str, Any]) -> str:
-    """What an answer says that has no error in any known place."""
+    """The message of an answer that has no error in any known place."""
     said = _words(answer.get("message") or answer.get("msg"))
-    return f'it says "{said}"' if said else "it names no error"
+    return f'it says "{said}"' if said else "it gives no reason"
 
 
 def _code(value: object) -> int | str | None:
@@ -275,7 +275,7 @@ def _code(value: object) -> int | str | None:
 
 
 def as_error(refusal: Refusal, http_status: int) -> KlingError:
-    """The error to raise for a refusal: its class by what the user can do, its text with the service's words."""
+    """The error to raise for a refusal. Its class says what the user can do, and its text quotes the service."""
     kind, says = _classified(refusal, http_status)
     words = f': "{refusal.message}"' if refusal.message else ""
     return kind(
@@ -287,21 +287,22 @@ def as_error(refusal: Refusal, http_status: int) -> KlingError:
 
 
 def as_unreadable(found: str, http_status: int) -> KlingError:
-    """The error to raise for an answer to a query in which nothing can be read.
+    """The error to raise for an unreadable answer to a query.
 
-    ``UnavailableError`` where asking again may help; the errors of ``as_error`` where the status rules it out.
+    ``UnavailableError`` if asking again may help, the errors of ``as_error`` if the status rules that out.
     """
     if 300 <= http_status < 400:
         return redirected(http_status)
     if 400 <= http_status < 500 and http_status not in (404, 408, 429):
         return as_error(Refusal(None, found), http_status)
-    return UnavailableError(f"The gateway's answer cannot be used: {found}.", http_status=http_status)
+    return UnavailableError(f"The gateway's answer is unusable: {found}.", http_status=http_status)
 
 
 def redirected(http_status: int) -> SetupError:
-    """A redirect is not followed: its target would receive the key."""
+    """A redirect is not followed, because its target would receive the key."""
     return SetupError(
-        "The gateway redirects to another address. The key is not sent there; set KLING_BASE_URL to the final address.",
+        "The gateway redirects to another address. The key was not sent there."
+        " Set KLING_BASE_URL to the final address.",
         http_status=http_status,
     )
 
@@ -310,7 +311,7 @@ def _classified(refusal: Refusal, http_status: int) -> tuple[type[KlingError], s
     code = refusal.code
     if isinstance(code, int) and code in CODES:
         entry = CODES[code]
-        return entry.error, f"That means: {entry.meaning}. {entry.advice}"
+        return entry.error, f"Meaning: {entry.meaning}. {entry.advice}"
     if isinstance(code, int) and code in HTTP_STATUSES:
         return HTTP_STATUSES[code]
     if isinstance(code, str) and code in GATEWAY_CODES:
@@ -319,7 +320,7 @@ def _classified(refusal: Refusal, http_status: int) -> tuple[type[KlingError], s
 
 
 def _is_fine(code: int | str | None) -> bool:
-    """Success: Kling's 0, the words and the 200 that relays use, and the shapes without any code."""
+    """Whether the code means success: Kling's 0, the 200 and the words that relays use, or no code at all."""
     return code in (0, 200, None) or (isinstance(code, str) and code.lower() in ("success", "succeed", "ok"))
 
 
@@ -329,12 +330,12 @@ _NOT_FOUND_CODES = frozenset({"task_not_exist", "task_not_found", 1203})
 
 
 def not_found(refusal: Refusal, http_status: int) -> TaskNotFound | None:
-    """A refused query as ``TaskNotFound`` if it says that there is no such task, else None."""
+    """A refused query as ``TaskNotFound`` if it says that there is no such task, None for any other refusal."""
     message = refusal.message.lower()
     if not message.startswith(_NOT_FOUND) and refusal.code not in _NOT_FOUND_CODES:
         return None
     return TaskNotFound(
-        "The gateway knows no task under this id. Check the id; results are deleted 30 days after they were made.",
+        "The gateway knows no task with this id. Check the id. Kling deletes results 30 days after they were made.",
         proven=message.startswith(_NOT_FOUND_BY_KLING),
         code=refusal.code,
         http_status=http_status,
@@ -343,15 +344,15 @@ def not_found(refusal: Refusal, http_status: int) -> TaskNotFound | None:
 
 
 def already_exists(refusal: Refusal) -> bool:
-    """Whether the task was refused because its external_task_id is taken."""
+    """Whether the task was refused because its external_task_id is already in use."""
     return bool(re.search(r"external[ _]?task[ _]?id.*(already exist|duplicate)", refusal.message, re.I))
 
 
 def proves_refusal(refusal: Refusal, http_status: int) -> bool:
     """Whether it is certain that no task was made.
 
-    So it is with Kling's own codes but two, with a relay's codes for what it does before it asks Kling, and with
-    other codes as long as neither they nor the status speak of a failure on the way.
+    Kling's own codes prove that, except two. So do a relay's codes for errors that happen before it asks Kling. Any
+    other code does, unless the code or the status points to a failure on the way.
     """
     code = refusal.code
     if code in MAY_HAVE_WORKED or code in AFTER_SENDING:
@@ -362,10 +363,10 @@ def proves_refusal(refusal: Refusal, http_status: int) -> bool:
 
 
 def is_known(refusal: Refusal) -> bool:
-    """Whether the code has a fixed meaning, so that nothing else has to be considered."""
+    """Whether the code has a fixed meaning, so nothing else needs to be considered."""
     return refusal.code in CODES or refusal.code in GATEWAY_CODES or refusal.code in HTTP_STATUSES
 
 
 def _is_failure(code: int) -> bool:
-    """408 is the one 4xx that is given after a request may have gone through; from 5000 on, Kling speaks of itself."""
+    """408 is the only 4xx that can follow a request that went through. From 5000 on, the failure is Kling's own."""
     return code == 408 or 500 <= code < 600 or 5000 <= code < 6000

@@ -1,7 +1,7 @@
-"""One HTTP call to the gateway: headers, time-outs, and what is known when it goes wrong.
+"""One HTTP call to the gateway: headers, time-outs, and what is known if it fails.
 
-The key goes to the gateway's address and nowhere else: redirects are not followed, ``.netrc`` cannot replace it,
-and it is cut out of whatever the gateway says. Nothing is retried here.
+The key goes to the gateway's address and nowhere else. Redirects are not followed, ``.netrc`` cannot replace the key,
+and the key is removed from everything that the gateway says. Nothing is retried here.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from .network_errors import what_broke
 from .outcome import Outcome, PostResult, RawAnswer, classify
 
 ANSWER_MAX = 1 << 20
-"""The most bytes that an answer may have."""
+"""The largest answer that is read, in bytes."""
 
 _PIECE = 256
 
 _KEY_SHORTEST = 16
 
 _KEY_LIKE = r"\bsk-[\w*.-]{4,}"
-"""Gateways quote parts of a key in their errors."""
+"""What looks like a key or a part of one, because gateways quote parts of the key in their errors."""
 
 
 class Session(requests.Session):
-    """Ignores redirects, and proxies on the way to this computer."""
+    """Ignores redirects, and uses no proxy for servers on this computer."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Never one: even where it does not follow, requests would read a stranger's Location, and break on some."""
+        """Always None. Even if it follows no redirect, requests would parse the Location, and some make it fail."""
 
     def merge_environment_settings(self, url: Any, *args: Any, **kwargs: Any) -> Any:
-        """Heed the environment, but for a proxy that has no way to a server on this computer."""
+        """Use the environment's settings, except a proxy that cannot reach a server on this computer."""
         settings = super().merge_environment_settings(url, *args, **kwargs)
         if is_loopback(urlsplit(url).hostname or ""):
             settings["proxies"] = {}
@@ -57,9 +57,9 @@ class Session(requests.Session):
 
 
 class _Body(io.BytesIO):
-    """A request body that knows whether any of it was handed to the network.
+    """A request body that knows whether any part of it was handed to the network.
 
-    No exception tells this: a TLS error, for one, may come before the first byte or after the last.
+    The exception does not tell. A TLS error, for example, may come before the first byte or after the last.
     """
 
     begun = False
@@ -74,9 +74,9 @@ class Client:
 
     Args:
         settings: address and key.
-        connections: how many connections are kept for reuse; more are opened when needed.
+        connections: how many connections are kept for reuse; more are opened if needed.
         create_timeout: seconds to wait for the answer to a POST.
-        idle_max: seconds after which a kept connection is not used again.
+        idle_max: seconds after which an idle connection is not used again.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class Client:
         self._sessions: dict[str, tuple[Session, float]] = {}
 
     def create(self, body: Mapping[str, Any]) -> PostResult:
-        """POST ``body`` once and say what came of it. Never raises for what the network or the gateway does."""
+        """POST ``body`` once and return the outcome. No failure of the network or the gateway raises an error."""
         sending = _Body(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
         try:
             request = self._post.copy()
             request.prepare_body(sending, None)
             raw = self._call(request, self._create_timeout)
         except (OSError, ValueError, Unreadable) as error:
-            # Every exception of requests is an OSError; those of urllib3 that it lets through are ValueErrors.
+            # Exceptions of requests are OSErrors. Those of urllib3 that it lets through are ValueErrors.
             outcome = Outcome.LOST if sending.begun else Outcome.NOT_SENT
             return PostResult(outcome, reason=_reason(error))
         result = classify(raw)
@@ -114,18 +114,18 @@ class Client:
         return replace(result, reason=self._clean(result.reason))
 
     def query(self, task_id: str) -> Task:
-        """Ask for a task by its task_id or external_task_id.
+        """Query a task by its task_id or external_task_id.
 
         Raises:
             TaskNotFound: the gateway does not know the id.
             UnavailableError: no readable answer; asking again may help.
-            KlingError: of another kind, as the gateway's answer has it; asking again will not help.
+            KlingError: another error, by the gateway's answer; asking again will not help.
         """
         try:
             request = self._prepared("GET", f"{self._url}/{quote(task_id, safe='', errors='replace')}")
             raw = self._call(request, QUERY_TIMEOUT)
         except (OSError, ValueError, Unreadable) as broken:
-            raise UnavailableError(f"The gateway could not be asked: {_reason(broken)}.") from None
+            raise UnavailableError(f"The query to the gateway failed: {_reason(broken)}.") from None
         try:
             body = answer.parse(raw.body)
             refusal = answer.read_refusal(body)
@@ -141,13 +141,13 @@ class Client:
 
     @cached_property
     def _post(self) -> requests.PreparedRequest:
-        """All POSTs but for their bodies."""
+        """The part that all POSTs share: everything but the body."""
         return self._prepared("POST", self._url, {"Content-Type": "application/json"})
 
     def _prepared(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> requests.PreparedRequest:
-        """A request without a body, with the key.
+        """A request with the key, without a body.
 
-        Not prepared by a session, which would take the password of ``.netrc`` for the key, and send cookies.
+        A session would replace the key with a password from ``.netrc`` and would send cookies, so none is used here.
         """
         own = {
             "Accept": "application/json",
@@ -165,7 +165,7 @@ class Client:
             Unreadable: the answer is cut off, too long or too slow.
         """
         session = self._open_session(str(request.method))
-        # Proxies and certificates. Read for each call, so that a proxy that was switched on meanwhile is used.
+        # A proxy may be switched on between two calls, so proxies and certificates are read for each call.
         environment = session.merge_environment_settings(request.url, {}, stream=True, verify=None, cert=None)
         with session.send(
             request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
@@ -176,8 +176,8 @@ class Client:
     def _open_session(self, method: str) -> Session:
         """A session whose connections have not been idle for long.
 
-        For a POST none is older than ``idle_max`` at all: while one connection is in use, others of its session may
-        have been idle for minutes. A GET that fails for this is simply asked again.
+        For a POST, the whole session is no older than ``idle_max``: while one of its connections is in use, others may
+        have been idle for minutes. A GET that fails for this reason is simply sent again.
         """
         with self._lock:
             now = time.monotonic()
@@ -203,10 +203,10 @@ class Client:
 
 
 def _key_eraser(key: str) -> Callable[[bytes], bytes]:
-    """Takes the key out of an answer before anything of it is read, however JSON spells it.
+    """A function that removes the key from an answer before it is parsed, however JSON spells the key.
 
-    Later, half a key in a shortened message would no longer be found. A key so short that it may be part of an id or of
-    a link is left to the cleaning of messages.
+    Later, half a key in a shortened message would no longer be found. A very short key might be part of an id or a
+    link, so it is removed only from messages.
     """
     if len(key) < _KEY_SHORTEST:
         return lambda content: content
@@ -216,23 +216,23 @@ def _key_eraser(key: str) -> Callable[[bytes], bytes]:
 
 
 def _cleaner(settings: Settings) -> Callable[[str], str]:
-    """Takes the key, anything that looks like one, and the gateway's host out of a text."""
+    """A function that removes the key, anything that looks like one, and the gateway's host from a text."""
     parts = urlsplit(settings.base_url)
     literal = (settings.key.get_secret_value(), parts.netloc, parts.hostname or "")
     found = re.compile("|".join([*(re.escape(text) for text in literal if text), _KEY_LIKE]), re.IGNORECASE)
-    # A function, because the repr of a pattern shows what it looks for.
+    # The repr of a pattern would show the key; that of a function does not.
     return lambda text: found.sub("***", text)
 
 
 def _read(response: requests.Response, timeout: float) -> bytes:
-    """The whole body, within ``timeout`` seconds in all, however slowly it drips."""
+    """The whole body, within ``timeout`` seconds in total, however slowly it arrives."""
     deadline = time.monotonic() + timeout
     content = bytearray()
-    # In small pieces, because the clock is looked at between them. An answer has a few hundred bytes.
+    # The clock is checked between pieces, so they are small. An answer has a few hundred bytes.
     for piece in response.iter_content(_PIECE):
         content += piece
         if len(content) > ANSWER_MAX:
-            raise Unreadable("the answer is longer than any that this service gives")
+            raise Unreadable(f"the answer is longer than {ANSWER_MAX >> 20} MB")
         if time.monotonic() > deadline:
             raise Unreadable("the answer came too slowly")
     announced = response.headers.get("Content-Length", "")

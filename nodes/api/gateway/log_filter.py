@@ -1,6 +1,6 @@
-"""Keeps hosts and links out of the log: urllib3 writes them there, some already as a warning.
+"""Keeps hosts and links out of the log. urllib3 logs them, sometimes even as a warning.
 
-One odd header is enough for that, and a link may be signed, so that whoever reads the log could fetch the video.
+One unusual header is enough for that. A link may be signed, so anyone who reads the log could download the video.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _here = _Here()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what urllib3 logs in this thread meanwhile, except errors. What others ask it for is logged as ever."""
+    """Drop what urllib3 logs in this thread meanwhile, except errors. Calls by other code are logged as usual."""
     for name in _LOGGERS:
-        # Not at import, which changes nothing for others. Adding a filter again does nothing.
+        # Importing this module must change nothing, so the filter is added here. Adding it again has no effect.
         logging.getLogger(name).addFilter(_passes)
     before, _here.is_quiet = _here.is_quiet, True
     try:

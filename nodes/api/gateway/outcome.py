@@ -1,6 +1,6 @@
 """What one POST came to, and whether the same request may be sent again.
 
-The code form of the table "What a POST came to, and what is done" in docs/architecture.md. Everything here is a pure
+This is the table "What a POST came to, and what is done" in docs/architecture.md, as code. Everything here is a pure
 function of an answer, without a clock or a socket, so tests can check each row with literals. Money depends on
 ``pause_before_resend``: it alone decides whether a request is sent twice.
 """
@@ -39,9 +39,9 @@ class PostResult:
 
     Attributes:
         task: set for ACCEPTED.
-        error: what to raise if this is the end of it; set for BUSY, CLOSED, REFUSED and EXISTS.
+        error: what to raise if no other POST follows; set for BUSY, CLOSED, REFUSED and EXISTS.
         reason: what happened, in a few words without host or key; set for NOT_SENT and LOST.
-        retry_after: the pause in seconds that the gateway asked for, None if it did not.
+        retry_after: the pause in seconds that the gateway asked for, None if it asked for none.
     """
 
     outcome: Outcome
@@ -53,7 +53,7 @@ class PostResult:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """An HTTP answer before it is read: status, header names in lower case, the whole body."""
+    """An HTTP answer before it is read: the status, the headers by lower-case name, the whole body."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,7 +61,7 @@ class RawAnswer:
 
 
 def classify(raw: RawAnswer, now: datetime | None = None) -> PostResult:
-    """Read the answer to a POST. The body decides before the status; what is unclear counts as LOST."""
+    """Read the answer to a POST. The body counts before the status. An unclear answer counts as LOST."""
     try:
         body = answer.parse(raw.body)
     except Unreadable as unreadable:
@@ -73,16 +73,16 @@ def classify(raw: RawAnswer, now: datetime | None = None) -> PostResult:
         return _refused(refusal, raw, now)
     if raw.status >= 300:
         return _without_a_body(raw, answer.message_in(body), now)
-    return PostResult(Outcome.LOST, reason="the answer names no task_id")
+    return PostResult(Outcome.LOST, reason="the answer contains no task_id")
 
 
 def _naming_a_task(body: Mapping[str, Any], refusal: Refusal | None, raw: RawAnswer) -> PostResult:
-    """A task that is named counts as made. Only what contradicts it makes that unclear."""
+    """An answer with a task_id counts as ACCEPTED, unless its status or a known code contradicts that."""
     task = answer.read_task(body)
     if raw.status < 300 and not (refusal and answer.is_known(refusal)):
         return PostResult(Outcome.ACCEPTED, task=task)
-    says = str(answer.as_error(refusal, raw.status)) if refusal else f"the gateway answered HTTP {raw.status}"
-    return PostResult(Outcome.LOST, reason=f"{says}, and yet named the task_id {task.task_id}")
+    says = str(answer.as_error(refusal, raw.status)) if refusal else f"the gateway sent an HTTP {raw.status} answer"
+    return PostResult(Outcome.LOST, reason=f"{says}, but also named the task_id {task.task_id}")
 
 
 def _refused(refusal: Refusal, raw: RawAnswer, now: datetime | None) -> PostResult:
@@ -102,22 +102,22 @@ def _refused(refusal: Refusal, raw: RawAnswer, now: datetime | None) -> PostResu
 
 
 def _without_a_body(raw: RawAnswer, found: str, now: datetime | None) -> PostResult:
-    """An answer whose status is all there is to go by."""
+    """An answer of which only the status is usable."""
     pause = retry_after(raw.headers, now)
-    # 303 is the one redirect that is given after the work was done, to where its result can be read.
+    # A 303 is the only redirect that is sent after the work is done; it points to the result.
     if 300 <= raw.status < 400 and raw.status != 303:
         return PostResult(Outcome.REFUSED, error=answer.redirected(raw.status))
-    # 408 is the one 4xx that a proxy gives after the request may have gone through.
+    # A 408 is the only 4xx that a proxy may send although the request went through.
     if 400 <= raw.status < 500 and raw.status != 408:
         return PostResult(Outcome.REFUSED, error=answer.as_error(Refusal(None, found), raw.status))
     if raw.status == 503 and pause is not None:
         closed = answer.as_error(Refusal(None, found), raw.status)
         return PostResult(Outcome.CLOSED, error=closed, retry_after=pause)
-    return PostResult(Outcome.LOST, reason=f"the gateway answered HTTP {raw.status}, and {found}")
+    return PostResult(Outcome.LOST, reason=f"the gateway sent an HTTP {raw.status} answer, and {found}")
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """The pause in seconds that a Retry-After header asks for, as a number or as a date; None without a usable one."""
+    """The pause in seconds that a Retry-After header asks for, as a number or a date; None without a usable header."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdecimal():
         return float(text[:9])
@@ -126,17 +126,17 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         if date.tzinfo is None:
             date = date.replace(tzinfo=timezone.utc)
         return max(0.0, (date - (now or datetime.now(timezone.utc))).total_seconds())
-    except (ValueError, OverflowError):  # the latter for a time zone of absurd length
+    except (ValueError, OverflowError):  # an absurd time zone overflows
         return None
 
 
 def pause_before_resend(result: PostResult, tries: int, waited: float, pace: Pace) -> float | None:
-    """May this request be sent again, and after how many seconds? None: never.
+    """How many seconds to wait before this request is sent again; None if it must not be sent again.
 
     Args:
         result: what the last POST came to.
-        tries: how many POSTs ended in this outcome so far, this one included.
-        waited: seconds spent so far in waiting because of this outcome.
+        tries: how many POSTs have ended in this outcome, including this one.
+        waited: seconds already spent waiting because of this outcome.
         pace: the limits.
     """
     if result.outcome is Outcome.NOT_SENT:
@@ -145,9 +145,9 @@ def pause_before_resend(result: PostResult, tries: int, waited: float, pace: Pac
         return None
     if result.outcome is Outcome.CLOSED and tries > pace.closed_tries:
         return None
-    # The exponent is bounded because a float is not: ten minutes never need more than a few doublings.
+    # An unbounded exponent would overflow a float. Ten minutes need only a few doublings.
     pause = min(pace.slot_pause * 2 ** min(tries - 1, 16), pace.slot_pause_most)
     if result.retry_after is not None:
-        # The gateway's word counts; a pause of nothing would only hammer it.
+        # The gateway decides how long to wait, but a pause of 0 would only flood it with requests.
         pause = max(result.retry_after, pace.slot_pause / 2)
     return pause if waited + pause <= pace.slot_wait else None
