@@ -148,7 +148,7 @@ def test_cancel_in_mid_wait_ends_the_node_and_the_next_run_picks_the_task_up(
         events.until("execution_interrupted", prompt_id=prompt_id)
         assert time.monotonic() - pressed < 1
     assert last_message(comfyui.wait(prompt_id))[0] == "execution_interrupted"
-    assert "stopped. Run again to go on, for free" in events.lines("2")[-1]
+    assert "stopped. Run again to continue for free" in events.lines("2")[-1]
     host_gateway.runs_for = 0
     assert frames(saved(comfyui, comfyui.run(graph("Cancelled in mid-wait")))) > 10
     assert len(host_gateway.creates()) == made + 1
@@ -167,7 +167,7 @@ def test_cancel_during_the_download_ends_the_node_and_the_next_run_goes_on(
         comfyui.interrupt()
         events.until("execution_interrupted", prompt_id=prompt_id)
         assert time.monotonic() - pressed < 1
-    assert "Run again to go on with the download" in events.lines("2")[-1]
+    assert "Run again to continue the download" in events.lines("2")[-1]
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

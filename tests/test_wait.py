@@ -267,7 +267,7 @@ def test_a_relay_that_only_speaks_of_another_task_costs_nothing_but_time(tmp_pat
     with mixed_up(told("111", "failed", STRANGER)) as (url, received):
         account = open_gateway(url, tmp_path)
         task_id = submitted(account)
-        with pytest.raises(UnavailableError, match="of no use: The gateway answered with another task"):
+        with pytest.raises(UnavailableError, match="last query failed: The gateway answered with another task"):
             waited(account, task_id, watcher, seconds=0.05)
         assert submitted(account) == task_id
         assert sum(request.startswith(b"POST") for request in received) == 1
@@ -386,7 +386,7 @@ def test_an_id_that_nobody_knows_ends_it_when_it_is_no_longer_young(
     quick: Sandbox, tmp_path: Path, watcher: Watcher
 ) -> None:
     account = open_gateway(quick, tmp_path, replace(QUICK, missing=0))
-    with pytest.raises(TaskNotFound, match="Check the id; results are deleted 30 days") as caught:
+    with pytest.raises(TaskNotFound, match=r"Check the id\. Kling deletes results 30 days") as caught:
         waited(account, "827996385395363846", watcher)
     assert "task_id 827996385395363846" in str(caught.value)
 
@@ -394,7 +394,7 @@ def test_an_id_that_nobody_knows_ends_it_when_it_is_no_longer_young(
 def test_a_relay_that_knows_no_external_ids_gets_a_hint(tmp_path: Path, watcher: Watcher) -> None:
     with Sandbox(knows_external_ids=False) as relay:
         account = open_gateway(relay, tmp_path, replace(QUICK, missing=0))
-        with pytest.raises(TaskNotFound, match="if this is an external_task_id, give the task_id"):
+        with pytest.raises(TaskNotFound, match="if this is an external_task_id, use the task_id"):
             waited(account, "mine-1", watcher)
 
 
@@ -432,7 +432,7 @@ def test_a_success_that_never_gets_a_link_is_an_error(quick: Sandbox, tmp_path: 
     account = open_gateway(quick, tmp_path, replace(QUICK, url_for=0))
     task_id = submitted(account)
     quick.misbehave("query", "shape:odd_url")
-    with pytest.raises(UnavailableError, match="no link to its video") as caught:
+    with pytest.raises(UnavailableError, match="no usable link to its video") as caught:
         waited(account, task_id, watcher)
     assert f"task_id {task_id}" in str(caught.value)
 
@@ -443,7 +443,7 @@ def test_at_the_deadline_running_again_goes_on_without_paying(
     account = open_gateway(slow, tmp_path)
     task_id = submitted(account)
     clock.now += 20
-    with pytest.raises(UnavailableError, match="goes on waiting for the same task, and nothing is paid") as caught:
+    with pytest.raises(UnavailableError, match="keep waiting for the same task; nothing is paid") as caught:
         waited(account, task_id, watcher, seconds=0.05)
     assert f"task_id {task_id}" in str(caught.value)
     assert "processing" in str(caught.value)
@@ -457,7 +457,7 @@ def test_the_deadline_also_ends_trouble_and_says_what_it_was(quick: Sandbox, tmp
     account = open_gateway(quick, tmp_path)
     task_id = submitted(account)
     quick.misbehave("query", *["empty"] * 500)
-    with pytest.raises(UnavailableError, match=r"last answer was of no use: .*it is empty"):
+    with pytest.raises(UnavailableError, match=r"last query failed: .*it is empty"):
         waited(account, task_id, watcher, seconds=0.05)
 
 
@@ -480,7 +480,7 @@ def test_cancel_ends_it_and_says_how_to_pick_the_task_up(fault: str, quick: Sand
     )
     with pytest.raises(Cancelled):
         waited(account, task_id, watcher)
-    assert watcher.lines[-1] == f"stopped. Run again to go on, for free: the task {task_id} is not lost"
+    assert watcher.lines[-1] == f"stopped. Run again to continue for free: the task {task_id} is not lost"
     assert waited(account, task_id, Watcher(tmp_path)).url
     assert len(quick.creates()) == 1
 

@@ -1,4 +1,4 @@
-"""Downloads the video of a task, in as many tries as that takes, with a fresh link when the old one has run out."""
+"""Downloads the video of a task, in as many tries as it takes, with a fresh link when the old one has expired."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _LONGEST_PAUSE = 60.0
 
 
 async def download(account: Account, task: Task, directory: Path, watcher: Watcher) -> tuple[Path, str]:
-    """Bring the video of a task into ``directory``, which is made if it is not there.
+    """Download the video of a task into ``directory``, which is created if it does not exist.
 
     Args:
-        task: one that has succeeded, with its URL.
+        task: a task that has succeeded, with its URL.
 
     Returns:
-        The file, and the URL that it can be had from.
+        The file, and the URL that it came from.
 
     Raises:
-        SetupError: the disk, KLING_MAX_VIDEO_MB or the kind of link does not allow it.
-        UnavailableError: it could not be had now; running again is free and goes on where this stopped.
+        SetupError: the disk, KLING_MAX_VIDEO_MB or the address of the link does not allow it.
+        UnavailableError: the download failed for now; running again is free and continues where this stopped.
         and the host's interrupt.
     """
     url = task.url or ""
     pace = account.pace
     transfer = Transfer(account.settings, task.task_id, directory, pace)
     fruitless, best, refreshed_at = 0, 0, -1
-    parting = "stopped. Run again to go on with the download, for free"
+    parting = "stopped. Run again to continue the download for free"
 
     def done() -> float:
         return 1 - DOWNLOAD_SHARE + DOWNLOAD_SHARE * transfer.done()
@@ -45,8 +45,8 @@ async def download(account: Account, task: Task, directory: Path, watcher: Watch
                 try:
                     path = await in_thread(display, pace, transfer.run, url)
                 except Gone as gone:
-                    # Links run out, often sooner than the results do: the gateway may have a fresh one. So may that
-                    # one, but whatever has brought something was worth asking for.
+                    # Links often expire before the results do, and the gateway may have a fresh one. Keep asking for
+                    # fresh links as long as the last one delivered data.
                     is_dead = transfer.received <= refreshed_at
                     fresh = None if is_dead else await in_thread(display, pace, _fresh_url, account, task)
                     if fresh is None:
@@ -79,7 +79,7 @@ def _fresh_url(account: Account, task: Task) -> str | None:
         fresh = account.client.query(task.task_id)
     except KlingError:
         return None
-    # A relay or a cache may answer with another task, whose video is somebody else's.
+    # A relay or a cache may answer with another task, and its video would be somebody else's.
     own_id = task.external_task_id
     return fresh.url if own_id is None or fresh.external_task_id in (None, own_id) else None
 
@@ -87,15 +87,15 @@ def _fresh_url(account: Account, task: Task) -> str | None:
 def _dead_link(gone: Gone, task: Task) -> UnavailableError:
     made = f" This one was made on {date(task.created_at / 1000)}." if task.created_at else ""
     return UnavailableError(
-        "The link to the video does not work, nor does a fresh one. Kling deletes results 30 days after they were made."
-        f"{made} If it should still be there, run again later; nothing is paid again. For a new video, which is paid,"
-        " raise take in KlingText2Video.",
+        "The link to the video does not work, and neither does a fresh one. Kling deletes results 30 days after they"
+        f" were made.{made} If the video should still exist, run again later; nothing is paid again. To pay for a new"
+        " video, raise take in KlingText2Video.",
         http_status=gone.status,
     )
 
 
 def _gave_up(broken: Broken) -> UnavailableError:
     return UnavailableError(
-        f"The video is ready, but its download keeps breaking off: {broken.reason}. Run again later: it goes on where"
-        " it stopped, and nothing is paid again."
+        f"The video is ready, but its download keeps failing: {broken.reason}. Run again later. The download continues"
+        " where it stopped, and nothing is paid again."
     )

@@ -1,4 +1,4 @@
-"""Tells a video file from what servers send in place of one, by its first bytes and its outline."""
+"""Tells a video file from other things that servers send, by its first bytes and its boxes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from typing import BinaryIO
 
 _BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip")
-"""What an MP4 or QuickTime file may begin with, after four bytes of length."""
+"""The boxes with which an MP4 or QuickTime file may begin, after four bytes of length."""
 
 _MATROSKA = b"\x1aE\xdf\xa3"
 
 
 def is_video(head: bytes, content_type: str) -> bool:
-    """Whether a file that begins with ``head`` is a video. What is neither MP4 nor WebM must be sent as one."""
+    """Whether a file that begins with ``head`` is a video. Other formats than MP4 and WebM go by the content type."""
     if head[4:8] in _BOXES or head.startswith(_MATROSKA):
         return True
     is_text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"", b"<", b"{", b"[")
@@ -20,9 +20,9 @@ def is_video(head: bytes, content_type: str) -> bool:
 
 
 def missing_bytes(file: BinaryIO) -> int:
-    """How many bytes an MP4 file lacks according to its own outline. 0 for a whole file and for all that is no MP4.
+    """How many bytes an MP4 file lacks according to its boxes. 0 for a complete file and for other formats.
 
-    It is what is left to notice a download that was cut off where the server has given no length, or a wrong one.
+    If the server gave no length, or a wrong one, nothing else shows that a download was cut off.
     """
     end = file.seek(0, os.SEEK_END)
     position = 0
@@ -34,7 +34,7 @@ def missing_bytes(file: BinaryIO) -> int:
             return 0
         if size == 1:
             size = int.from_bytes(header[8:16], "big")
-        # 0 stands for the rest of the file; what is too short to be a box is not worth losing a video for.
+        # 0 means the rest of the file. A size too small for a box is no reason to reject a video.
         if size < 8:
             return 0
         position += size

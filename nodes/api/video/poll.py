@@ -1,7 +1,7 @@
-"""Waits for a task: asks again and again until Kling has made the video, has failed, or the time is over.
+"""Waits for a task: queries it until Kling has made the video, the task has failed, or the time is up.
 
-A task takes minutes, so most of what goes wrong in one question does not matter: only answers that cannot change any
-more end the waiting. Whatever ends it, the task itself goes on, and waiting for it again is free.
+A task takes minutes, so most errors in a single query do not matter: only a final answer ends the wait. However the
+wait ends, the task itself continues, and waiting for it again is free.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from ..submit.account import Account
 _log = logging.getLogger("kling")
 
 _USUAL = 300.0
-"""Seconds that a video of 5 s usually takes. Only the bar depends on it."""
+"""The seconds that a video of 5 s usually takes. Only the bar depends on it."""
 
 DOWNLOAD_SHARE = 0.1
-"""The end of the bar that is left for the download."""
+"""The share of the bar that is reserved for the download."""
+
+_ASKING = "asking the gateway"
+"""What the node shows before the first answer."""
 
 
 async def wait_for_video(account: Account, any_id: str, seconds: float, watcher: Watcher) -> Task:
@@ -39,10 +42,10 @@ async def wait_for_video(account: Account, any_id: str, seconds: float, watcher:
         The task, with the URL of its video.
 
     Raises:
-        TaskFailed: it ended without a video; the ledger knows from now on.
-        TaskNotFound: the gateway does not know the id, or not any more.
-        UnavailableError: the time is over, or the video has no link. Waiting again is free and may help.
-        SetupError, BalanceError, GraphError: the gateway refuses the question.
+        TaskFailed: it ended without a video; the ledger has recorded it.
+        TaskNotFound: the gateway does not know the id, or no longer knows it.
+        UnavailableError: the time is up, or the video has no link. Waiting again is free and may help.
+        SetupError, BalanceError, GraphError: the gateway refuses the query.
         and the host's interrupt.
     """
     pace = account.pace
@@ -65,19 +68,19 @@ async def wait_for_video(account: Account, any_id: str, seconds: float, watcher:
             last = end if state.succeeded_at is None else state.succeeded_at + pace.url_for
             if now >= last:
                 raise state.out_of_time(seconds)
-            # A hundred nodes that ask at a few common moments need half the processor time of questions one by one.
+            # A hundred nodes need half the processor time if they query at a few common moments, not one by one.
             await sleep(min(state.pause(now), last - now), display, pace, aligned=True)
 
 
 def _ask(account: Account, row: Row | None, task_id: str) -> Task:
-    """Ask once and, in the same thread, record a failure: then a node cancelled meanwhile loses nothing.
+    """Query once and record a failure in the same thread, so a node that is cancelled meanwhile loses nothing.
 
     Args:
-        row: what the ledger has of the task, None for an id that it does not know.
+        row: the ledger row of the task, None for an id that the ledger does not know.
 
     Raises:
         UnavailableError: no readable answer, or one about another task; asking again may help.
-        KlingError: of another kind, as ``Client.query``.
+        KlingError: another error, as for ``Client.query``.
     """
     task = account.client.query(task_id)
     if row and _is_another(account, row, task):
@@ -86,15 +89,15 @@ def _ask(account: Account, row: Row | None, task_id: str) -> Task:
         try:
             account.ledger.fail(account.settings.base_url, task_id, task.reason)
         except SetupError as error:
-            # Why the task failed is what the user has to know; the next look at it tries to record it again.
+            # The user needs the reason for the failure more than this error. The next query tries to record it again.
             _log.error("Kling: %s", error)
     return task
 
 
 def _is_another(account: Account, row: Row, task: Task) -> bool:
-    """Whether ``task`` is not the one of ``row``: a relay or a cache may mix up its answers.
+    """Whether ``task`` is not the task of ``row``: a relay or a cache may mix up its answers.
 
-    Another task_id alone proves nothing, because relays that have ids of their own may pass on Kling's.
+    A different task_id alone proves nothing, because relays with ids of their own may pass on Kling's.
     """
     if task.external_task_id not in (None, row.external_task_id):
         return True
@@ -103,12 +106,12 @@ def _is_another(account: Account, row: Row, task: Task) -> bool:
 
 
 def poll_pause(waited: float, pace: Pace) -> float:
-    """Seconds until the next question, after ``waited`` seconds of asking."""
+    """Seconds until the next query, after ``waited`` seconds of polling."""
     return next((pause for until, pause in pace.poll if waited < until), pace.poll[-1][1])
 
 
 class _State:
-    """What is known of the task, and how it looks on the node."""
+    """What is known about the task, and how the node shows it."""
 
     def __init__(self, any_id: str, row: Row | None, pace: Pace) -> None:
         self.task_id = (row and row.task_id) or any_id
@@ -117,7 +120,7 @@ class _State:
         self._pace = pace
         self._began = time.monotonic()
         self._made_at = self._seen_at = self._row.accepted_at if self._row else time.time()
-        self._word = "asking the gateway"
+        self._word = _ASKING
         self._trouble: KlingError | None = None
 
     # On the node
@@ -127,13 +130,13 @@ class _State:
         return f"{self._word}, {clock(time.time() - self._made_at)}{trouble}"
 
     def done(self) -> float:
-        """Quick at first, slower and slower towards the end, which it never reaches."""
+        """Fast at first, then slower and slower; it never reaches the end."""
         elapsed = max(0.0, time.time() - self._made_at)
         return (1 - DOWNLOAD_SHARE) * (1 - math.exp(-1.6 * elapsed / _USUAL))
 
     def parting(self) -> str:
-        # What to do comes first: a small node shows two short lines.
-        return f"stopped. Run again to go on, for free: the task {self.task_id} is not lost"
+        # A small node shows only two short lines, so what to do comes first.
+        return f"stopped. Run again to continue for free: the task {self.task_id} is not lost"
 
     # What the gateway said
 
@@ -142,12 +145,12 @@ class _State:
         self._trouble = None
         self._seen_at = now
         created = (task.created_at or 0) / 1000
-        # Else the gateway's clock is wrong, or it counts in units of its own.
+        # The gateway's clock may be wrong or count in other units, so only a plausible time is used.
         if 0 <= now - created <= RESULT_LIFE:
             self._made_at = created
         self._word = " ".join(task.status.split())[:40] or "no status yet"
         if task.status == TaskStatus.SUCCEED:
-            self._word = "succeed, its link is not there yet"
+            self._word = "succeed, waiting for the video link"
             self.succeeded_at = self.succeeded_at or time.monotonic()
         else:
             self.succeeded_at = None
@@ -170,22 +173,22 @@ class _State:
     def pause(self, now: float) -> float:
         if self.succeeded_at is not None:
             return self._pace.url_pause
-        # Never the same for two nodes that began together.
+        # Random, so nodes that began together do not all ask at the same moment.
         return poll_pause(now - self._began, self._pace) * (1 + random.random() / 8)
 
     def out_of_time(self, seconds: float) -> KlingError:
         if self.succeeded_at is not None:
             text = (
-                "The task has succeeded, but the gateway gives no link to its video that can be used. Run again later,"
-                " which costs nothing; if it stays so, ask the gateway's support for the video of this task. Kling"
-                " deletes results 30 days after they were made."
+                "The task has succeeded, but the gateway gave no usable link to its video. Run again later; nothing is"
+                " paid again. If this keeps happening, contact the gateway's support about the video of this task."
+                " Kling deletes results 30 days after they were made."
             )
         else:
-            trouble = f" The last answer was of no use: {self._trouble.message}" if self._trouble else ""
+            trouble = f" The last query failed: {self._trouble.message}" if self._trouble else ""
+            status = "no usable answer from the gateway yet" if self._word == _ASKING else f"last status: {self._word}"
             text = (
-                f"No video after {seconds / 60:g} min of waiting; its last known state is: {self._word}.{trouble}"
-                " The task goes on. Run again: that goes on waiting for the same task, and nothing is paid again."
-                " Raise timeout_minutes if this happens often."
+                f"No video after {seconds / 60:g} min of waiting; {status}.{trouble} The task continues. Run again to"
+                " keep waiting for the same task; nothing is paid again. If this happens often, raise timeout_minutes."
             )
         return UnavailableError(text, task_id=self.task_id)
 
@@ -193,12 +196,12 @@ class _State:
         text = error.message
         if self._row and time.time() - self._row.accepted_at > RESULT_LIFE:
             text = (
-                f"The gateway does not know this task any more. It was made on {date(self._row.accepted_at)}, and Kling"
-                " deletes results 30 days after they were made: the video is gone. Running KlingText2Video again makes"
-                " a new one, which is paid."
+                f"The gateway no longer knows this task. It was made on {date(self._row.accepted_at)}, and Kling"
+                " deletes results 30 days after they were made: the video is gone. Run KlingText2Video again to pay for"
+                " a new one."
             )
         elif not self._row and not error.proven:
-            text += " Some gateways know their own task_id only: if this is an external_task_id, give the task_id."
+            text += " Some gateways know only their own task_id: if this is an external_task_id, use the task_id."
         return TaskNotFound(
             text,
             proven=error.proven,

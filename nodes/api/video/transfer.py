@@ -1,8 +1,8 @@
-"""One try at bringing a video into a file: streamed, checked, and begun where the last try broke off.
+"""One try at downloading a video: streamed into a file, checked, and continued where the last try stopped.
 
-Until it is complete a download is two files: ``.part`` with the bytes so far, and ``.part.json`` with what tells
-whether the server still has the same file. So the next try goes on with it, also one of a later run. The complete
-file gets its name in one step, and is used again as long as it is there.
+An incomplete download is two files: ``.part`` with the bytes so far, and ``.part.json`` with what identifies this
+version of the file on the server. The next try continues from them, even in a later run. The complete file gets its
+name in one step, and is reused as long as it exists.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _LOCKS = 256
 _TEMP = "ComfyUI's temp directory"
 
 _slots = threading.BoundedSemaphore(8)
-"""Downloads at the same time. The other threads of the pool stay free for questions and submissions."""
+"""Limits the downloads at the same time. The other threads of the pool stay free for queries and submissions."""
 
 
 def max_bytes() -> int:
-    """The most bytes that a video may have.
+    """The largest video that is downloaded, in bytes.
 
     Raises:
-        SetupError: KLING_MAX_VIDEO_MB is no whole number from 1 up.
+        SetupError: KLING_MAX_VIDEO_MB is not a whole number of at least 1.
     """
     text = os.environ.get(MAX_VARIABLE, "").strip() or str(MAX_DEFAULT)
     if not (text.isascii() and text.isdecimal() and len(text) < 13 and int(text) > 0):
@@ -60,11 +60,11 @@ def max_bytes() -> int:
 
 
 class Broken(Exception):
-    """The try broke off; another one may get on.
+    """The try failed; another one may succeed.
 
     Attributes:
         reason: what happened, in a few words without the address.
-        retry_after: the pause in seconds that the server asked for, None if it did not.
+        retry_after: the pause in seconds that the server asked for, None if it asked for none.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
@@ -73,7 +73,7 @@ class Broken(Exception):
 
 
 class Gone(Exception):
-    """The link leads to no file, or not any more."""
+    """The link does not work, or no longer works."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -81,11 +81,11 @@ class Gone(Exception):
 
 @dataclass(frozen=True)
 class _Begun:
-    """What there is of a file.
+    """What an earlier try has left of a file.
 
     Attributes:
         size: bytes on disk.
-        validator: the server's ETag or date of this very version, "" if it cannot be gone on with.
+        validator: the server's ETag or date for this exact version, "" if the download cannot be continued.
         total: bytes of the whole file, None if unknown.
     """
 
@@ -95,18 +95,18 @@ class _Begun:
 
 
 class Transfer:
-    """A video on its way into one file. ``run`` is for worker threads, the rest for the event loop.
+    """The download of one video. ``run`` is for worker threads, the rest for the event loop.
 
     Args:
-        task_id: names the file, together with the gateway; the URL never does, because it is a stranger's text.
+        task_id: names the file, together with the gateway. The URL does not, because a stranger chose its text.
 
     Attributes:
         stop: set it to end ``run`` soon.
         received: bytes so far.
-        trouble: what to say on the node until new bytes come.
+        trouble: what the node shows until new bytes arrive.
 
     Raises:
-        SetupError: KLING_MAX_VIDEO_MB cannot be used.
+        SetupError: KLING_MAX_VIDEO_MB is invalid.
     """
 
     def __init__(self, settings: Settings, task_id: str, directory: Path, pace: Pace) -> None:
@@ -123,8 +123,8 @@ class Transfer:
         self._file = directory / name
         self._part = directory / f"{name}.part"
         self._notes = directory / f"{name}.part.json"
-        # A fixed number of lock files, so that none has to be removed while somebody is about to take it; beside the
-        # ledger, because there locks are known to work.
+        # A lock file cannot be removed while somebody may be about to lock it, so their number is fixed. Beside the
+        # ledger, locks are known to work.
         self._lock = settings.state_dir / "downloads" / f"{int(identity[:8], 16) % _LOCKS:02x}.lock"
 
     # On the node
@@ -146,11 +146,12 @@ class Transfer:
         """Download until the file is complete or ``stop`` is set.
 
         Returns:
-            The file. None if it was stopped, somebody else is at this file, or too many are at theirs.
+            The file. None if it was stopped, if somebody else downloads this file, or if too many downloads run.
 
         Raises:
-            Broken, Gone: as they say.
-            SetupError, UnavailableError: trying again right away does not help.
+            Broken: another try may succeed.
+            Gone: the link does not work.
+            SetupError, UnavailableError: another try right away does not help.
         """
         with _on_disk(_TEMP):
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +179,7 @@ class Transfer:
         return False
 
     def _download(self, url: str) -> bool:
-        """One exchange with the server; False if it was stopped."""
+        """One exchange with the server. False if it was stopped."""
         begun = self._read_part()
         headers = {"Accept-Encoding": "identity"}
         if begun.size:
@@ -192,47 +193,47 @@ class Transfer:
                 self._finish(response.headers.get("Content-Type", ""))
                 return True
         except OSError as error:
-            # Every exception of requests is one; a bare one says, with its path, that the CA bundle is not there.
+            # Exceptions of requests are OSErrors. A plain OSError means that the CA bundle is missing.
             raise Broken(what_broke(error)) from None
         except KlingError:
-            # None of these gets better by going on with what there is. A full disk gets it back.
+            # What is there is of no help after these errors, and a full disk needs the space.
             self._discard()
             raise
 
     def _anew(self, response: requests.Response) -> _Begun:
-        """Judge an answer that brings a file from its beginning, or none."""
+        """Check an answer that should contain the whole file."""
         status = response.status_code
         if status == 416:
             self._discard()
-            raise Broken("the file has become shorter")
+            raise Broken("the file on the server is shorter now")
         if status in (408, 425, 429) or status >= 500:
             headers = {name.lower(): value for name, value in response.headers.items()}
             raise Broken(f"HTTP {status}", retry_after(headers))
         if status != 200:
             raise Gone(status)
         length = response.headers.get("Content-Length", "")
-        # A length counts what goes over the wire, which is not the file if that was packed on the way.
+        # The length counts the bytes on the wire. With an encoding, that is not the size of the file.
         plain = response.headers.get("Content-Encoding", "identity") == "identity"
         total = int(length[:18]) if plain and length.isascii() and length.isdecimal() else None
         self._check_size(total or 0)
         return _Begun(0, _validator(response) if plain else "", total)
 
     def _resumed(self, response: requests.Response, begun: _Begun) -> _Begun:
-        """Judge an answer that brings the rest of a file."""
+        """Check an answer that should contain the rest of the file."""
         found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", response.headers.get("Content-Range", "").strip())
         same = _validator(response) in ("", begun.validator)
         if not found or not same or int(found[1]) != begun.size or begun.total not in (None, int(found[2])):
             self._discard()
-            raise Broken("the file has changed")
+            raise Broken("the file on the server has changed")
         self._check_size(int(found[2]))
         return _Begun(begun.size, begun.validator, int(found[2]))
 
     def _receive(self, response: requests.Response, begun: _Begun) -> bool:
-        """Write the body to the file; False if it was stopped."""
+        """Write the body to the file. False if it was stopped."""
         head = b""
         with _on_disk(_TEMP), self._part.open("ab" if begun.size else "wb") as file:
             if not begun.size:
-                # Not before the file was emptied: notes on a new version must never stand beside bytes of an old one.
+                # Notes on a new version must never go with bytes of an old one, so the file is emptied first.
                 self._notes.write_text(json.dumps([begun.validator, begun.total]), encoding="utf-8")
             for chunk in _chunks(response):
                 if self.stop.is_set():
@@ -245,32 +246,32 @@ class Transfer:
                 file.write(chunk)
                 self.received += len(chunk)
                 self.trouble = ""
-        # urllib3 notices by itself only from version 2 on.
+        # urllib3 before version 2 does not notice this.
         if begun.total is not None and self.received < begun.total:
             raise Broken("the connection broke")
         return True
 
     def _finish(self, content_type: str) -> None:
-        """Check the whole file and give it its name."""
+        """Check the complete file and give it its name."""
         with _on_disk(_TEMP):
             with self._part.open("rb") as file:
                 _check_kind(file.read(_HEAD), content_type)
                 missing = missing_bytes(file)
             if missing:
                 self._discard()
-                raise Broken(f"the server's file is cut off, {missing} bytes are missing")
+                raise Broken(f"the file on the server is incomplete, {missing} bytes are missing")
             self._part.replace(self._file)
             self._notes.unlink(missing_ok=True)
 
     def _check_size(self, size: int) -> None:
         if size > self._most:
             raise SetupError(
-                f"The video has more than the {self._most // _MB} MB that are allowed. Set {MAX_VARIABLE} to more"
-                " megabytes, restart ComfyUI and run again; nothing is paid again."
+                f"The video is larger than the {self._most // _MB} MB that are allowed. Raise {MAX_VARIABLE}, restart"
+                " ComfyUI and run again; nothing is paid again."
             )
 
     def _read_part(self) -> _Begun:
-        """What an earlier try has left; nothing if that cannot be gone on with."""
+        """What an earlier try has left; nothing if it cannot be continued."""
         try:
             validator, total = json.loads(self._notes.read_text(encoding="utf-8"))
             size = self._part.stat().st_size
@@ -280,7 +281,7 @@ class Transfer:
         return _Begun(size, validator, total) if usable else _Begun()
 
     def _discard(self) -> None:
-        # A scanner may hold one of them open on Windows. Without its notes a part is not used again.
+        # On Windows a virus scanner may hold one of them open. Without its notes, a part is not used again.
         for leftover in (self._notes, self._part):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
@@ -289,35 +290,35 @@ class Transfer:
 def _check_kind(head: bytes, content_type: str) -> None:
     if not is_video(head, content_type):
         raise UnavailableError(
-            f"The gateway's link leads to no video: {first_words(head)}. Run again later, nothing is paid again; if it"
-            " stays so, ask the gateway's support."
+            f"The file behind the gateway's link is not a video: {first_words(head)}. Run again later; nothing is paid"
+            " again. If this keeps happening, contact the gateway's support."
         )
 
 
 @contextmanager
 def _on_disk(place: str) -> Iterator[None]:
-    """Turn what the file system refuses into an error for the user, without the path that the system's text holds."""
+    """Turn an error of the file system into one for the user, without the path that the system's text contains."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        cause, advice = str(error), "Mend it"
+        cause, advice = str(error), "Fix this"
         if isinstance(error, OSError):
             cause = error.strerror or type(error).__name__
             if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-                cause, advice = "its disk is full", "Free space"
+                cause, advice = "its disk is full", "Free some space"
         raise SetupError(
-            f"The video cannot be kept in {place}: {cause}. {advice}, then run again; nothing is paid again."
+            f"The video cannot be saved in {place}: {cause}. {advice} and run again; nothing is paid again."
         ) from None
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         yield from response.iter_content(_CHUNK)
-    except OSError as error:  # every exception of requests is one
+    except OSError as error:  # exceptions of requests are OSErrors
         raise Broken(what_broke(error)) from None
 
 
 def _validator(response: requests.Response) -> str:
-    """What names this very version of the file, "" without it. A weak ETag may stand for other bytes."""
+    """What identifies this exact version of the file, "" if nothing does. A weak ETag may cover other bytes, too."""
     tag = response.headers.get("ETag", "")
     return response.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag

@@ -1,8 +1,8 @@
-"""GET from the address that a gateway gives for a result: a server that nobody here has chosen.
+"""GET from the address that a gateway gives for a result: a server that the user did not choose.
 
-It gets no key, no cookie and no password from ``.netrc``. And because the address may be anything, it must not lead
-into the network behind this computer, where a request may do more than fetch a video: such an address is taken only
-from a gateway on this computer, or if it is the gateway's own.
+The server gets no key, no cookie and no password from ``.netrc``. The address may be anything, and in a private network
+a request may do more than fetch a video. So a private address is refused, unless the gateway is on this computer or
+the address is the gateway's own.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from ..version import VERSION
 _HOPS = 6
 
 _TUNNELS = [ipaddress.ip_network("198.18.0.0/15"), ipaddress.ip_network("fc00::/18")]
-"""Not public, but no network either: proxies that catch all traffic (TUN mode) put these in place of every host's."""
+"""Not public, but allowed: proxies that catch all traffic (TUN mode) use these in place of every host's address."""
 
 
 @contextmanager
 def opened(url: str, gateway: str, headers: Mapping[str, str], silence: float) -> Iterator[requests.Response]:
-    """The answer at the end of all redirects, with its body still to be read.
+    """The answer at the end of all redirects, before its body is read.
 
     Args:
-        gateway: the base URL of the gateway that named ``url``.
+        gateway: the base URL of the gateway that gave ``url``.
         silence: seconds without a byte after which reading fails.
 
     Raises:
-        SetupError: the address, or one that it redirects to, is of a kind that is not asked.
-        UnavailableError: it redirects without end.
+        SetupError: the address, or one that it redirects to, is not allowed.
+        UnavailableError: there are too many redirects.
         requests.RequestException: the network failed.
     """
     for _ in range(_HOPS):
         host = _host(url)
         trusts = is_loopback(urlsplit(gateway).hostname or "") or host == urlsplit(gateway).hostname
         if not trusts and (is_loopback(host) or _is_inside(host)):
-            raise _refused("inside the network of this computer")
+            raise _refused("leads to a private address")
         with (
             quiet(),
             _session(trusts) as session,
             session.get(
                 url,
                 headers=headers,
-                # Anything here keeps requests from looking for a password in .netrc or in the address.
+                # Without an auth, requests would look for a password in .netrc and in the address.
                 auth=lambda request: request,
                 timeout=(CONNECT_TIMEOUT, silence),
                 allow_redirects=False,
@@ -65,7 +65,7 @@ def opened(url: str, gateway: str, headers: Mapping[str, str], silence: float) -
                 yield response
                 return
             url = _target(url, response.headers["Location"])
-    raise UnavailableError("The link to the video redirects in circles. Run again later; nothing is paid again.")
+    raise UnavailableError("The link to the video redirects too many times. Run again later; nothing is paid again.")
 
 
 def _host(url: str) -> str:
@@ -73,31 +73,31 @@ def _host(url: str) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
         if host and host.isascii():
-            host.encode("idna")  # as urllib3 will, whose error is none of requests and holds the host
+            host.encode("idna")  # urllib3 would raise an error of its own that contains the host
     except ValueError:
-        raise _refused("no address that can be read") from None
+        raise _refused("is not a valid address") from None
     if parts.scheme.lower() not in ("http", "https") or not host:
-        raise _refused("no http or https address")
+        raise _refused("is not http or https")
     return host
 
 
 def _target(url: str, location: str) -> str:
     try:
-        # HTTP headers are Latin-1 by name; servers write UTF-8.
+        # HTTP headers are Latin-1 by the standard, but servers write UTF-8.
         return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
     except ValueError:
-        raise _refused("no address that can be read") from None
+        raise _refused("is not a valid address") from None
 
 
 def _refused(what: str) -> SetupError:
     return SetupError(
-        f"The gateway's link to the video leads to {what}, so it was not followed. Nothing is lost or paid again; ask"
-        " the gateway's support for a link that anyone can open."
+        f"The gateway returned a video link that {what}, so it was not opened. Nothing is lost or paid again. Ask the"
+        " gateway's support for a link that anyone can open."
     )
 
 
 def _is_inside(address: str) -> bool:
-    """Whether an address, as opposed to a name, is no public one."""
+    """Whether ``address`` is an address, not a name, and is not public."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -117,10 +117,10 @@ def _session(trusts: bool) -> requests.Session:
 
 
 class _PublicOnly(HTTPAdapter):
-    """Looks at the address that a name has led to, after connecting and before a byte of HTTP is sent.
+    """Checks the address that a name resolved to, after connecting and before a byte of HTTP is sent.
 
-    Resolving the name beforehand would look at another answer than the one that is used. Through a proxy it is the
-    proxy that resolves and connects, and it is trusted with where to.
+    A look-up beforehand could return another address than the one that is used. With a proxy, the proxy resolves the
+    name and connects, and it is trusted to choose where.
     """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -139,7 +139,7 @@ def _public_only(pool: Any) -> Any:
         connection.connect(self)
         if _is_inside(self.sock.getpeername()[0]):
             self.close()
-            raise _refused("inside the network of this computer")
+            raise _refused("leads to a private address")
 
     public = type("PublicConnection", (connection,), {"connect": connect})
     return type("PublicPool", (pool,), {"ConnectionCls": public})
