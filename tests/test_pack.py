@@ -329,7 +329,7 @@ def test_there_is_one_version():
 
 def test_what_pip_and_what_comfyui_install_is_the_same():
     required = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
-    assert required == project()["project"]["dependencies"] == ["requests>=2.28", "pydantic>=2.7"]
+    assert required == project()["project"]["dependencies"] == ["requests>=2.32.4", "pydantic>=2.7"]
 
 
 def test_the_registry_is_told_which_comfyui_is_needed():
