@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, unmeasured
 
 from nodes.api.version import VERSION
 
@@ -264,6 +264,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     # -W error: a warning at import would stand in ComfyUI's log.
     return subprocess.run(
         [sys.executable, "-B", "-W", "error", "-c", code, *arguments],
+        env=unmeasured(),
         capture_output=True,
         text=True,
         encoding="utf-8",
