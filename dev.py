@@ -1,7 +1,9 @@
 """One command for each thing that a newcomer or a developer does; sets up all that it needs in ``.venv``.
 
     python dev.py demo      run the multi-shot example against the embedded sandbox
-    python dev.py test      lint, types and tests; further arguments go to pytest
+    python dev.py check     lint, format, types and imports
+    python dev.py test      the same, then all tests on all cores, with their coverage
+    python dev.py test ...  the same, then pytest with these arguments
     python dev.py python    the Python of .venv with the arguments that follow
 
 Standard library only: it runs before anything is installed. On Linux and macOS the command may be ``python3``.
@@ -48,12 +50,18 @@ def demo() -> None:
     run(PYTHON, "-m", "nodes", "run", "example_workflows/multi_shot.json", "--sandbox")
 
 
-def test(*arguments: str) -> None:
+def check() -> None:
     set_up("-r", "requirements.txt", "--group", "dev")
     run(PYTHON, "-m", "ruff", "check", ".")
     run(PYTHON, "-m", "ruff", "format", "--check", ".")
     run(PYTHON, "-m", "mypy")
-    run(PYTHON, "-m", "pytest", *arguments)
+    run(PYTHON.with_name("lint-imports"))
+
+
+def test(*arguments: str) -> None:
+    check()
+    # A part of the tests would not reach the floor of coverage, and would take longer to start on several cores.
+    run(PYTHON, "-m", "pytest", *(arguments or ("-n", "auto", "--dist", "loadgroup", "--cov")))
 
 
 def python(*arguments: str) -> None:
@@ -62,7 +70,7 @@ def python(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = {"demo": demo, "test": test, "python": python}
+    commands = {"demo": demo, "check": check, "test": test, "python": python}
     if sys.version_info < (3, 10):
         raise SystemExit("Python 3.10 or newer is needed.")
     if len(sys.argv) < 2 or sys.argv[1] not in commands:

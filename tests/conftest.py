@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +35,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_RootIsNoPackage())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests inside ComfyUI in one process: each process would start a ComfyUI and a browser of its own."""
+    for item in items:
+        if "host_gateway" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("comfyui"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the fault matrix came to, whichever processes ran it."""
+    total: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "teardown":
+                total.update(dict(report.user_properties).get("fault matrix", {}))
+    if total:
+        terminalreporter.section("fault matrix")
+        terminalreporter.write_line(", ".join(f"{name}: {count}" for name, count in total.items()))
+
+
+def unmeasured() -> dict[str, str]:
+    """The environment for a child process that coverage is to leave alone.
+
+    Coverage opens files when a process ends, and leaves half a file if the process is killed while it does.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 @pytest.fixture(autouse=True)

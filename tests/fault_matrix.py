@@ -103,15 +103,12 @@ class Figures:
 
     def add(self, other: Figures) -> None:
         with self._lock:
-            for name in ("faults", "submissions", "runs", "tasks", "paid_twice", "lost"):
-                setattr(self, name, getattr(self, name) + getattr(other, name))
+            for name, count in other.counts().items():
+                setattr(self, name, getattr(self, name) + count)
             self.complaints += other.complaints
 
-    def __str__(self) -> str:
-        return (
-            f"fault matrix: {self.submissions} submissions in {self.runs} runs, {self.faults} faults met,"
-            f" {self.tasks} tasks made, {self.paid_twice} paid twice, {self.lost} lost"
-        )
+    def counts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("submissions", "runs", "faults", "tasks", "paid_twice", "lost")}
 
 
 class Case:

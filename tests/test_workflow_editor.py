@@ -602,6 +602,7 @@ JUNK = st.recursive(
 )
 
 
+@pytest.mark.no_cover  # long, and other tests cover all of it
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_whatever_is_changed_in_a_file_it_is_planned_or_refused(data: st.DataObject) -> None:
