@@ -38,7 +38,7 @@ def measure(repetitions: int) -> list[Figure]:
     if not os.environ.get("COMFYUI_PATH"):
         print("comfyui: left out; COMFYUI_PATH names no checkout of ComfyUI")
         return []
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
     from comfy import ComfyUI
 
     class WithBenchmarkNodes(ComfyUI):

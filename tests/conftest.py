@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from body_schema import assert_all_bodies_fit
 from nodes.sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests"
+PYTHONPATH = os.pathsep.join(str(path) for path in (ROOT, TESTS, TESTS / "support"))
+"""For a process of its own that imports the pack and what the tests share."""
+
 KEY = "sk-test-0123456789abcdef"
 
 

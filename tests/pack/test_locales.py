@@ -1,6 +1,6 @@
 """The languages: complete, without stale keys, and in English the same words as the nodes'.
 
-``python tests/test_locales.py`` writes locales/en/nodeDefs.json anew from the nodes.
+``python tests/pack/test_locales.py`` writes locales/en/nodeDefs.json anew from the nodes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
@@ -60,7 +60,7 @@ def test_every_language_has_exactly_the_keys_of_english(language: str, name: str
 
 
 def test_english_says_what_the_nodes_say() -> None:
-    assert load("en", "nodeDefs") == english(), "run: python tests/test_locales.py"
+    assert load("en", "nodeDefs") == english(), "run: python tests/pack/test_locales.py"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -10,7 +10,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -20,7 +19,7 @@ from nodes.sandbox import Sandbox
 
 API = "/kling/v1/videos/text2video"
 KEY = "sk-sandbox-test"
-CLIP = Path(__file__).parents[1] / "nodes" / "sandbox" / "clip.mp4"
+CLIP = ROOT / "nodes" / "sandbox" / "clip.mp4"
 
 SEED_EXAMPLE = {
     "model_name": "kling-v1",

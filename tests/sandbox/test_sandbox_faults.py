@@ -9,9 +9,9 @@ import socket
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from nodes.sandbox import Sandbox
 from nodes.sandbox.bodies import GATEWAY, KLING
@@ -19,7 +19,7 @@ from nodes.sandbox.faults import KINDS, kinds
 
 API = "/kling/v1/videos/text2video"
 KEY = "sk-sandbox-test"
-CLIP = (Path(__file__).parents[1] / "nodes" / "sandbox" / "clip.mp4").read_bytes()
+CLIP = (ROOT / "nodes" / "sandbox" / "clip.mp4").read_bytes()
 BODY = {"model_name": "kling-v1", "prompt": "A boat.", "mode": "std", "aspect_ratio": "16:9", "duration": "5"}
 
 

@@ -1,6 +1,6 @@
 """Never pay twice, never lose a task: proven against a gateway that fails in every way that it knows.
 
-A longer run: pytest tests/test_faults.py --fault-runs 5000 --fault-seed 7
+A longer run: pytest tests/submit/test_faults.py --fault-runs 5000 --fault-seed 7
 """
 
 from __future__ import annotations

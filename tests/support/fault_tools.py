@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from conftest import KEY, ROOT
+from conftest import KEY, PYTHONPATH
 from pydantic import SecretStr
 
 from nodes.api.gateway.client import Client
@@ -145,7 +145,7 @@ class Process:
 
     def __init__(self, job: str, **arguments: Any) -> None:
         script = str(Path(__file__).with_name("fault_process.py"))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
         self._process = subprocess.Popen(
             [sys.executable, script, job, json.dumps(arguments)],
             stdin=subprocess.PIPE,

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import KEY, ROOT
+from conftest import KEY, PYTHONPATH, TESTS
 from graph import Graph
 from noisy_run import FINE, GONE
 
@@ -62,12 +62,12 @@ def run(key: str, state: Path, *faults: str) -> Ran:
         **os.environ,
         "KLING_API_KEY": key,
         "KLING_STATE_DIR": str(state),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": PYTHONPATH,
         "PYTHONIOENCODING": "utf-8",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "noisy_run.py"), *faults],
+        [sys.executable, str(TESTS / "support" / "noisy_run.py"), *faults],
         env=environment,
         capture_output=True,
         text=True,
