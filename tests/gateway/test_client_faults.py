@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from fault_tools import wait_until
 from wire import ACCEPTED, BODY, KEY, certified, client, free_port, http, needs_openssl, sends, sends_and_closes, wire
 
 from nodes.api.errors import KlingError
@@ -98,6 +98,7 @@ def test_a_lost_answer_is_told_from_a_connection_that_never_was(sandbox: Sandbox
     attempt = client(sandbox.base_url, create_timeout=0.5 if "hang" in fault else 60).create(BODY)
     assert attempt.outcome is Outcome.LOST
     assert reason in attempt.reason
+    wait_until(lambda: sandbox.received, "the gateway has read what was sent")
     assert len(sandbox.tasks) == tasks
     assert len(sandbox.received) == 1
 
@@ -116,12 +117,9 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over():
             talk.sendall(b" ")
 
     with wire(drip) as (url, _):
-        started = time.monotonic()
         attempt = client(url, create_timeout=0.3).create(BODY)
-        took = time.monotonic() - started
         stop.set()
     assert (attempt.outcome, attempt.reason) == (Outcome.LOST, "the answer came too slowly")
-    assert took < 10
 
 
 @pytest.mark.parametrize("location", ["http://[::1/x", "/elsewhere", "http://127.0.0.1:1/", "\xff\xfe"])

@@ -32,7 +32,7 @@ def test_an_example_sends_what_it_shows(name: str, gateway: Sandbox) -> None:
     assert check(body) == []
     assert re.fullmatch(r"comfyui-[0-9a-f]{32}", body.pop("external_task_id"))
     assert body == EXAMPLES[name]
-    assert list(gateway.tasks) == [outcome.outputs[node][0][0] for node in submitting(workflow)]
+    assert list(gateway.tasks) == [outcome.outputs[node][0] for node in submitting(workflow)]
 
 
 def submitting(workflow: dict) -> list[str]:

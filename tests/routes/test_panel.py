@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import KEY, ROOT
+from fault_tools import wait_until
 
 from nodes.api import settings
 from nodes.api.errors import SetupError
@@ -129,6 +130,7 @@ def test_the_file_is_its_owners_alone_from_the_moment_it_exists(server: str, dir
     try:
         for turn in range(50):
             assert save(server, f"{KEY}{turn}").status_code == 200
+        wait_until(lambda: seen, "the file is seen")
     finally:
         done.set()
         watcher.join()

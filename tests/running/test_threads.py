@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from fault_tools import FAST, LIMIT, Cancelled, Watch, wait_until
 
+from nodes.api.running import threads
 from nodes.api.running.threads import in_thread, sleep
 
 NEVER_LOOKS = replace(FAST, slice=LIMIT)
 """So long a slice that only a wake-up ends the waiting in time."""
 
 
-def test_the_countdown_shows_each_second_once() -> None:
+def test_the_countdown_shows_each_second_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that goes on whenever it is read, and only then: on a slow machine the real one could skip a second.
+    moments = itertools.count(1000.0, 0.05)
+    monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: next(moments)))
     watch = Watch()
     asyncio.run(sleep(1.2, watch, FAST, "waiting for a free slot, try 2"))
     assert watch.lines == ["waiting for a free slot, try 2 in 2 s", "waiting for a free slot, try 2 in 1 s"]
@@ -46,7 +52,8 @@ def test_cancel_ends_the_waiting_with_the_hosts_exception() -> None:
 
     with pytest.raises(Cancelled):
         asyncio.run(in_time())
-    assert watch.lines == ["waiting in 60 s"]
+    (line,) = watch.lines
+    assert line.startswith("waiting in ")
 
 
 def test_work_runs_in_a_thread_of_our_own_and_its_end_wakes_the_node() -> None:

@@ -295,14 +295,14 @@ def test_the_waiting_for_a_slot_ends_with_an_error_and_may_go_on_later(sandbox: 
         assert submit(account).task_id in sandbox.tasks
 
 
-@pytest.mark.parametrize("retry_after", ["7", "date+8"])
-def test_the_gateways_own_pause_is_kept(sandbox: Sandbox, account: Account, retry_after: str) -> None:
+@pytest.mark.parametrize(("retry_after", "seconds"), [("7", range(7, 10)), ("date+50", range(20, 64))])
+def test_the_gateways_own_pause_is_kept(sandbox: Sandbox, account: Account, retry_after: str, seconds: range) -> None:
     sandbox.misbehave("create", f"code:1303:retry-after={retry_after}")
     watch = Watch("free slot")
     with pytest.raises(Cancelled):
         submit(account, watch=watch)
-    # A date has whole seconds, and up to a quarter is added so that not all come back at once.
-    assert watch.lines[-1] in [f"waiting for a free slot, try 2 in {seconds} s" for seconds in (7, 8, 9, 10)]
+    # Up to a quarter is added so that not all come back at once. A slow machine gets on with a date meanwhile.
+    assert watch.lines[-1] in [f"waiting for a free slot, try 2 in {left} s" for left in seconds]
 
 
 def test_a_pause_longer_than_all_waiting_ends_it_at_once(sandbox: Sandbox, account: Account) -> None:
@@ -402,7 +402,7 @@ def test_a_lost_answer_is_never_sent_again_but_looked_up(sandbox: Sandbox, patie
 
 def test_an_answer_that_never_comes_is_looked_up(sandbox: Sandbox, state: Path) -> None:
     sandbox.misbehave("create", "hang-after")
-    with opened(sandbox.base_url, state, PATIENT, create_timeout=0.2) as account:
+    with opened(sandbox.base_url, state, PATIENT, create_timeout=2) as account:
         submission = submit(account)
     assert list(sandbox.tasks) == [submission.task_id]
     assert [request.method for request in sandbox.received] == ["POST", "GET"]

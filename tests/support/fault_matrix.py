@@ -31,6 +31,9 @@ from nodes.sandbox import Sandbox
 from nodes.sandbox.bodies import CREATE_SHAPES, GATEWAY, KLING, QUERY_SHAPES
 from nodes.sandbox.faults import KINDS
 
+TIMEOUT = 1.0
+"""Until an answer that never comes is given up; time enough, also on a busy machine, for the gateway to read a POST."""
+
 # Everything that can be said instead of an answer. The suffixes of a POST are added below.
 SILENT = ["drop", "reset", "truncated", "empty", "garbage", "object", "null", "no-task-id"]
 STATUSES = [f"status:{code}" for code in (200, 408, 500, 502, 503, 504, 520, 524)] + ["json-status:500"]
@@ -188,7 +191,7 @@ def alone(fault: str, state: Path, *, on_query: str = "", knows_external_ids: bo
         if on_query:
             gateway.misbehave("query", *[on_query] * 200)
         case = Case(f"{name}{relay}", gateway, state, ["A lighthouse."])
-        timeout = 0.2 if fault.startswith("hang") else LIMIT
+        timeout = TIMEOUT if fault.startswith("hang") else LIMIT
         with opened(gateway.base_url, state, FAST, timeout) as account:
             first = case.run(account, "A lighthouse.")
         gateway.clear_faults()
@@ -250,7 +253,7 @@ class Sequence(Case):
 
     def process(self) -> None:
         """A process lives for one or two prompts. It ends without waiting for what is still on its way."""
-        with opened(self.gateway.base_url, self.state, FAST, create_timeout=0.3) as account:
+        with opened(self.gateway.base_url, self.state, FAST, create_timeout=TIMEOUT) as account:
             for _ in range(self.random.randint(1, 2)):
                 asyncio.run(self.prompt(account))
 

@@ -56,9 +56,6 @@ async def main(faults: list[str]) -> None:
             os.environ["KLING_BASE_URL"] = sandbox.base_url
             runs.append(asyncio.create_task(submit(f"boat-{number}")))
             await asyncio.sleep(0)  # the node reads its settings before it first waits
-        _, waiting = await asyncio.wait(runs, timeout=3)
-        for run in waiting:
-            run.cancel()
         for number, result in enumerate(await asyncio.gather(*runs, return_exceptions=True)):
             print(f"--- {number}")
             if isinstance(result, BaseException):

@@ -216,13 +216,13 @@ def test_redirects_are_followed(quick: Sandbox, account: Account, temp: Path) ->
 
 
 def test_the_bar_moves_from_the_waiting_on_to_its_end(quick: Sandbox, account: Account, temp: Path) -> None:
-    task = big(quick, account, size=30_000_000)
-    quick.misbehave("download", "slow:60000000")
+    task = big(quick, account)
+    quick.misbehave("download", "drop:200000")  # before each try the node is brought up to date, however fast it is
     watcher = Watcher(temp)
     fetched(account, task, temp, watcher)
     assert watcher.bar == sorted(set(watcher.bar))
     assert 0.89 <= watcher.bar[0] < watcher.bar[-1] <= 1
-    assert any(" of 28.6 MB" in line for line in watcher.lines)
+    assert any(" of 0.3 MB" in line for line in watcher.lines)
 
 
 # -- what is there already
@@ -306,11 +306,12 @@ def test_a_broken_connection_is_gone_on_with(fault: str, quick: Sandbox, account
 
 
 def test_a_silent_connection_is_gone_on_with(quick: Sandbox, tmp_path: Path, temp: Path) -> None:
-    account = open_gateway(quick, tmp_path, replace(QUICK, download_silence=0.3))
+    # A slow machine may be silent for as long, so there may be more than the three requests.
+    account = open_gateway(quick, tmp_path, replace(QUICK, download_silence=0.3, download_tries=100))
     task = big(quick, account)
     quick.misbehave("download", "stall:100000", "hang")
     assert fetched(account, task, temp).read_bytes() == whole(quick, task)
-    assert len(files(quick)) == 3
+    assert len(files(quick)) >= 3
 
 
 def test_a_server_that_ignores_ranges_is_asked_for_everything(quick: Sandbox, account: Account, temp: Path) -> None:
@@ -500,7 +501,8 @@ def test_a_link_that_stays_dead_is_an_error_that_speaks_of_thirty_days(
     quick.misbehave("query", *{"no answer": ["drop"], "no link": ["shape:no_url"]}.get(answer, []))
     with pytest.raises(UnavailableError, match="deletes results 30 days after they were made") as caught:
         fetched(account, task, temp)
-    assert time.strftime("%Y-%m-%d", time.gmtime()) in str(caught.value)
+    assert task.created_at
+    assert time.strftime("%Y-%m-%d", time.gmtime(task.created_at / 1000)) in str(caught.value)
     assert f"HTTP 404, task_id {task.task_id}" in str(caught.value)
     assert quick.origin not in str(caught.value)
     assert len(files(quick)) == (2 if answer == "the same link" else 1)
@@ -777,15 +779,19 @@ def test_cancel_ends_the_node_and_soon_its_thread_and_running_again_goes_on(
 ) -> None:
     size = 50_000_000
     task = big(quick, account, size=size)
-    quick.misbehave("download", "slow:2000000")
-    watcher = when(lambda watcher: "downloading, 0.5 of 47.7 MB" in watcher.lines, temp)
+    quick.misbehave("download", "slow:500000")
+
+    def has_begun(watcher: Watcher) -> bool:
+        return any(re.match(r"downloading, (?!0\.0 )[\d.]+ of 47\.7 MB", line) for line in watcher.lines)
+
+    watcher = when(has_begun, temp)
     with pytest.raises(Cancelled):
         fetched(account, task, temp, watcher)
     assert watcher.lines[-1] == "stopped. Run again to go on with the download, for free"
     transfer = Transfer(account.settings, task.task_id, temp, QUICK)
-    with closing(filelock.acquire(transfer._lock, timeout=20)) as lock:  # the thread has let it go
+    with closing(filelock.acquire(transfer._lock, timeout=60)) as lock:  # the thread has let it go
         assert lock
-        assert 500_000 < transfer._part.stat().st_size < size
+        assert 50_000 < transfer._part.stat().st_size < size
     assert fetched(account, task, temp).read_bytes() == whole(quick, task)
     assert ranges(quick)[1].startswith("bytes=")
 

@@ -75,10 +75,12 @@ def watched(account: Account, any_id: str, temp: Path, word: str) -> Watcher:
     return watcher
 
 
-def set_age(account: Account, seconds: float) -> None:
-    """Make every task in the ledger so old."""
+def set_age(account: Account, seconds: float) -> float:
+    """Make every task in the ledger so old; gives the time at which they were made then."""
+    made_at = time.time() - seconds
     with closing(sqlite3.connect(account.settings.state_dir / "ledger.db")) as database, database:
-        database.execute("UPDATE submissions SET accepted_at = ?", (time.time() - seconds,))
+        database.execute("UPDATE submissions SET accepted_at = ?", (made_at,))
+    return made_at
 
 
 # -- how it goes well
@@ -413,11 +415,11 @@ def test_a_task_that_was_deleted_after_thirty_days_is_called_so(
 ) -> None:
     account = open_gateway(quick, tmp_path)
     task_id = submitted(account)
-    set_age(account, 31 * 86_400)
+    made_at = set_age(account, 31 * 86_400)
     quick.misbehave("query", "not-found")
     with pytest.raises(TaskNotFound, match="deletes results 30 days after they were made: the video is gone") as caught:
         waited(account, task_id, watcher)
-    assert time.strftime("%Y-%m-%d", time.gmtime(time.time() - 31 * 86_400)) in str(caught.value)
+    assert time.strftime("%Y-%m-%d", time.gmtime(made_at)) in str(caught.value)
     assert caught.value.task_id == task_id
 
 
