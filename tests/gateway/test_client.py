@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import requests
-from wire import ACCEPTED, BODY, KEY, client, http, sends, wire
+from conftest import KEY
+from wire import ACCEPTED, BODY, client, http, sends, wire
 
 from nodes.api.errors import KlingError, TaskNotFound
 from nodes.api.gateway.client import Client

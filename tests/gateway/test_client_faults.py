@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import KEY
 from fault_tools import wait_until
-from wire import ACCEPTED, BODY, KEY, certified, client, free_port, http, needs_openssl, sends, sends_and_closes, wire
+from wire import ACCEPTED, BODY, certified, client, free_port, http, needs_openssl, sends, sends_and_closes, wire
 
 from nodes.api.errors import KlingError
 from nodes.api.gateway.client import Client

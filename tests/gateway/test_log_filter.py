@@ -7,14 +7,14 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 from conftest import ROOT
-from watching import Watcher, close_all, open_gateway
+from videos import CLIP
+from watching import Watcher, open_gateway
 from wire import ACCEPTED, BODY, client, free_port, http, sends_and_closes, wire
 
 from nodes.api.errors import KlingError
@@ -24,14 +24,8 @@ from nodes.api.video.download import download
 from nodes.sandbox import Sandbox
 
 ODD = ["Bad header without a colon", "HTTP/1.1 200 OK"]  # the latter as by servers that repeat their status line
-CLIP = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom\x00\x00\x00\x10mdat\x01\x02\x03\x04\x05\x06\x07\x08"
 
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Every ledger that a test has opened is closed after it."""
-    yield
-    close_all()
+pytest_plugins = ["watching"]
 
 
 @pytest.fixture

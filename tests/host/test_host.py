@@ -6,13 +6,13 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import comfy
 import pytest
-from comfy import PACK, ComfyUI
+from comfy import PACK, ComfyUI, until
 from conftest import KEY, ROOT
 from example_bodies import EXAMPLES
 from graph import PLAIN
@@ -426,10 +426,3 @@ def complaints(page: Page, before: int) -> list[str]:
     """
     lines = [line for line in comfy.console(page)[before:] if line.startswith(("warning", "error"))]
     return [line for line in lines if not any(known in line for known in ("Jobs API", "/api/jobs", "huggingface.co"))]
-
-
-def until(happens: Callable[[], bool], timeout: float = 30) -> None:
-    end = time.monotonic() + timeout
-    while not happens():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)

@@ -18,7 +18,7 @@ import comfy
 import pytest
 import requests
 from comfy import PACK, ComfyUI
-from conftest import KEY, ROOT
+from conftest import KEY, OTHER_KEY, ROOT
 
 from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from nodes.sandbox import Sandbox
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["comfy"]
 
-OTHER_KEY = "sk-other-9876543210fedcba"
 READY = "window.app?.extensionManager?.workflow?.activeWorkflow"
 
 

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comfy
 import pytest
-from comfy import ComfyUI
+from comfy import ComfyUI, until
 from conftest import KEY, ROOT
 from graph import PLAIN
 
@@ -74,13 +74,6 @@ def frames(video: Path) -> int:
 def last_message(entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     name, data = entry["status"]["messages"][-1]
     return name, data
-
-
-def until(happens: Callable[[], bool], timeout: float = 30) -> None:
-    end = time.monotonic() + timeout
-    while not happens():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def questions(gateway: Sandbox) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from types import ModuleType
 from typing import Any
 
 import pytest
+from bodies import SENT
 from body_schema import check
 from conftest import KEY
 from graph import PLAIN, STILL, Graph
@@ -18,12 +18,6 @@ from nodes.sandbox import Sandbox
 from nodes.sandbox.rules import ONE_TIER
 
 OURS = ["KlingShot", "KlingMultiShot", "KlingCameraControl", "KlingText2Video"]
-
-
-@pytest.fixture(scope="session")
-def graph(pack: ModuleType) -> Graph:
-    """The pack's nodes, ready to run."""
-    return Graph(pack)
 
 
 @pytest.fixture
@@ -142,17 +136,7 @@ def test_a_ready_made_move_forgets_the_sliders(graph: Graph):
 
 # What they send
 
-BODY = {
-    "model_name": "kling-v3",
-    "prompt": "A paper boat on a river.",
-    "multi_shot": False,
-    "cfg_scale": 0.5,
-    "mode": "std",
-    "sound": "off",
-    "aspect_ratio": "16:9",
-    "duration": "5",
-    "watermark_info": {"enabled": False},
-}
+BODY = {**SENT, "prompt": PLAIN["prompt"]}
 
 
 def sent(sandbox: Sandbox) -> dict[str, Any]:

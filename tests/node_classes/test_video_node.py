@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from conftest import KEY
+from fault_tools import Cancelled
 from graph import PLAIN
-from watching import Cancelled, Watcher, asked
+from watching import Watcher, asked
 
 from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from nodes.api.errors import GraphError, SetupError, TaskFailed, UnavailableError

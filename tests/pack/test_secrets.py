@@ -134,12 +134,6 @@ def test_the_search_would_find_them():
         assert_secret(Ran("", "", KEY.encode()), KEY)
 
 
-@pytest.fixture
-def graph(pack) -> Graph:
-    """The pack's nodes, ready to run."""
-    return Graph(pack)
-
-
 def failure(graph: Graph) -> str:
     with pytest.raises(Exception) as caught:
         graph.submit()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import KEY
 
 from nodes.api import settings
 from nodes.api.errors import SetupError
 from nodes.api.settings import Settings, base_url, clean_key, find_key, is_loopback, load, state_dir
-
-KEY = "sk-test-0123456789abcdef"
 
 
 @pytest.fixture

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from types import ModuleType
 from typing import Any
 
 import pytest
 from graph import PLAIN, Graph
 
 from nodes.sandbox import Sandbox
-
-
-@pytest.fixture(scope="session")
-def graph(pack: ModuleType) -> Graph:
-    """The pack's nodes, ready to run."""
-    return Graph(pack)
-
 
 # During the run
 

@@ -5,21 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bodies import SENT, STILL
 from body_schema import SCHEMA, check
 from jsonschema import Draft202012Validator
 
-PLAIN = {
-    "model_name": "kling-v1",
-    "prompt": "A boat.",
-    "multi_shot": False,
-    "cfg_scale": 0.5,
-    "mode": "std",
-    "sound": "off",
-    "aspect_ratio": "16:9",
-    "duration": "5",
-    "watermark_info": {"enabled": False},
-    "external_task_id": "boat-1",
-}
+PLAIN = {**SENT, "model_name": "kling-v1", "external_task_id": "boat-1"}
 STORY = {
     **{name: value for name, value in PLAIN.items() if name != "prompt"},
     "model_name": "kling-v3",
@@ -30,7 +20,6 @@ STORY = {
         {"index": 2, "prompt": "A gull.", "duration": "3"},
     ],
 }
-STILL = dict.fromkeys(("horizontal", "vertical", "pan", "tilt", "roll", "zoom"), 0)
 
 
 def camera(type: str, **axes: float) -> dict[str, Any]:

@@ -7,44 +7,19 @@ import math
 from typing import Any
 
 import pytest
+from bodies import GIVEN, SEED_EXAMPLE, SENT, STILL, story
 from body_schema import check
 from pydantic import ValidationError
 
 from nodes.api.request.body import CameraConfig, CameraControl, Shot, Text2VideoRequest
-
-SEED_EXAMPLE = """
-{
-    "model_name": "kling-v1",
-    "prompt": "Generate a video of a person dancing by the seaside.",
-    "negative_prompt": "",
-    "cfg_scale": 0.5,
-    "mode": "std",
-    "sound": "off",
-    "camera_control": {
-        "type": "simple",
-        "config": {"horizontal": 1.0, "vertical": 0, "pan": 0, "tilt": 0, "roll": 0, "zoom": 0}
-    },
-    "aspect_ratio": "16:9",
-    "duration": "5",
-    "callback_url": "",
-    "external_task_id": ""
-}
-"""
-PLAIN: dict[str, Any] = {"model_name": "kling-v3", "prompt": "A boat.", "mode": "std", "duration": "5"}
-STILL = dict.fromkeys(("horizontal", "vertical", "pan", "tilt", "roll", "zoom"), 0)
 
 
 def item(index: int = 1, prompt: Any = "A wave.", duration: Any = "5") -> dict[str, Any]:
     return {"index": index, "prompt": prompt, "duration": duration}
 
 
-def story(*items: Any, **changes: Any) -> dict[str, Any]:
-    fixed = {"model_name": "kling-v3", "mode": "std", "duration": "5", "multi_shot": True, "shot_type": "customize"}
-    return {**fixed, "multi_prompt": list(items), **changes}
-
-
 def sent(**changes: Any) -> dict[str, Any]:
-    return Text2VideoRequest.model_validate({**PLAIN, **changes}).body()
+    return Text2VideoRequest.model_validate({**GIVEN, **changes}).body()
 
 
 def problems(body: Any) -> dict[tuple[str | int, ...], str]:
@@ -58,14 +33,14 @@ def problems(body: Any) -> dict[tuple[str | int, ...], str]:
 
 
 def test_the_gateways_example_is_accepted_and_every_value_given_back():
-    example = json.loads(SEED_EXAMPLE)
+    example = dict(SEED_EXAMPLE)
     given_back = Text2VideoRequest.model_validate(example).model_dump()
     assert {name: given_back[name] for name in example} == example
     assert given_back["multi_shot"] is False
 
 
 def test_the_gateways_example_is_sent_without_its_empty_texts():
-    example = json.loads(SEED_EXAMPLE)
+    example = dict(SEED_EXAMPLE)
     body = Text2VideoRequest.model_validate(example).body()
     for name in ("negative_prompt", "callback_url", "external_task_id"):
         del example[name]
@@ -76,17 +51,7 @@ def test_the_gateways_example_is_sent_without_its_empty_texts():
 
 
 def test_a_plain_request_carries_what_the_gateway_requires_and_nothing_empty():
-    assert sent() == {
-        "model_name": "kling-v3",
-        "prompt": "A boat.",
-        "multi_shot": False,
-        "cfg_scale": 0.5,
-        "mode": "std",
-        "sound": "off",
-        "aspect_ratio": "16:9",
-        "duration": "5",
-        "watermark_info": {"enabled": False},
-    }
+    assert sent() == SENT
 
 
 def test_a_storyboard_carries_its_shots_and_no_prompt():
@@ -170,7 +135,7 @@ def test_2500_characters_are_allowed_whatever_they_are(name: str, letter: str):
 @pytest.mark.parametrize("letter", ["x", "😀"])
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
 def test_2501_characters_are_too_many(name: str, letter: str):
-    assert problems({**PLAIN, name: letter * 2501}) == {
+    assert problems({**GIVEN, name: letter * 2501}) == {
         (name,): "has 2501 characters; at most 2500 are allowed. Shorten it by 1."
     }
 
@@ -188,7 +153,7 @@ def test_a_shot_has_512_characters_at_most(letter: str):
     "blank", ["", " ", "\n\t ", "\u3000", "\u200b", "\ufeff", " \u2060\u200d\n", "\u00ad"], ids=ascii
 )
 def test_a_prompt_with_nothing_to_see_is_blank(blank: str):
-    assert problems({**PLAIN, "prompt": blank}) == {
+    assert problems({**GIVEN, "prompt": blank}) == {
         ("prompt",): "is blank. Write what the video shows, or connect a KlingMultiShot."
     }
     (told,) = problems(story(item(prompt=blank))).items()
@@ -201,7 +166,7 @@ def test_a_family_emoji_is_not_blank_and_may_hold_joiners():
 
 
 def test_a_missing_prompt_is_blank():
-    body = {name: value for name, value in PLAIN.items() if name != "prompt"}
+    body = {name: value for name, value in GIVEN.items() if name != "prompt"}
     assert list(problems(body)) == [("prompt",)]
     assert list(problems({**body, "prompt": None})) == [("prompt",)]
 
@@ -212,7 +177,7 @@ def test_a_missing_prompt_is_blank():
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
 @pytest.mark.parametrize("character", ["\ud800", "\udfff", "\ude00"], ids=ascii)
 def test_half_of_a_surrogate_pair_is_found_with_its_position(name: str, character: str):
-    told = problems({**PLAIN, name: f"ab{character}c"})[(name,)]
+    told = problems({**GIVEN, name: f"ab{character}c"})[(name,)]
     assert f"U+{ord(character):04X} at position 3" in told
     assert told.endswith("Delete it.")
 
@@ -220,7 +185,7 @@ def test_half_of_a_surrogate_pair_is_found_with_its_position(name: str, characte
 @pytest.mark.parametrize("character", ["\x00", "\x07", "\x08", "\x0b", "\x0c", "\x1b", "\x1f", "\x7f", "\x85", "\x9f"])
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt", "callback_url"])
 def test_control_characters_are_found_with_their_position(name: str, character: str):
-    told = problems({**PLAIN, name: f"http{character}"})[(name,)]
+    told = problems({**GIVEN, name: f"http{character}"})[(name,)]
     assert f"U+{ord(character):04X} at position 5, which cannot be sent. Delete it." in told
 
 
@@ -265,7 +230,7 @@ def test_other_characters_are_sent_unchanged(text: str):
     ],
 )
 def test_a_value_of_another_kind_is_refused_with_what_it_should_be(name: str, value: object, wanted: str):
-    told = problems({**PLAIN, name: value})[(name,)]
+    told = problems({**GIVEN, name: value})[(name,)]
     assert told.startswith(f"is {value!r}")
     assert wanted in told
 
@@ -284,7 +249,7 @@ def test_a_value_of_another_kind_is_refused_with_what_it_should_be(name: str, va
     ],
 )
 def test_a_camera_of_another_shape_is_refused_at_its_place(value: object, place: tuple[str, ...]):
-    assert place in problems({**PLAIN, "camera_control": value})
+    assert place in problems({**GIVEN, "camera_control": value})
 
 
 @pytest.mark.parametrize(
@@ -307,27 +272,27 @@ def test_shots_of_another_shape_are_refused_at_their_place(value: object, place:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_none_are_refused(value: float):
-    assert problems({**PLAIN, "cfg_scale": value}) == {
+    assert problems({**GIVEN, "cfg_scale": value}) == {
         ("cfg_scale",): f"is {value}; it must be an ordinary number. Enter one."
     }
     camera = {"type": "simple", "config": {"pan": value}}
-    assert problems({**PLAIN, "camera_control": camera}) == {
+    assert problems({**GIVEN, "camera_control": camera}) == {
         ("camera_control", "config", "pan"): f"is {value}; it must be an ordinary number. Enter one."
     }
 
 
 @pytest.mark.parametrize("name", ["model_name", "mode", "duration"])
 def test_a_missing_field_is_named(name: str):
-    assert problems({key: value for key, value in PLAIN.items() if key != name}) == {
+    assert problems({key: value for key, value in GIVEN.items() if key != name}) == {
         (name,): "is missing. Give it a value."
     }
 
 
 def test_an_unknown_field_is_named():
-    assert problems({**PLAIN, "seed": 1}) == {("seed",): "is not a field of this request. Remove it."}
+    assert problems({**GIVEN, "seed": 1}) == {("seed",): "is not a field of this request. Remove it."}
 
 
-@pytest.mark.parametrize("body", [None, 5, "text", [PLAIN]])
+@pytest.mark.parametrize("body", [None, 5, "text", [GIVEN]])
 def test_what_is_no_object_is_refused(body: object):
     assert list(problems(body)) == [()]
 
@@ -345,7 +310,7 @@ def test_cfg_scale_is_from_0_to_1(value: float):
     [(-0.01, "is -0.01; at least 0 is allowed. Raise it."), (1.01, "is 1.01; at most 1 is allowed. Lower it.")],
 )
 def test_cfg_scale_has_limits(value: float, told: str):
-    assert problems({**PLAIN, "cfg_scale": value}) == {("cfg_scale",): told}
+    assert problems({**GIVEN, "cfg_scale": value}) == {("cfg_scale",): told}
 
 
 @pytest.mark.parametrize(
@@ -374,7 +339,7 @@ def test_a_callback_may_be_any_http_url(url: str):
     ],
 )
 def test_a_callback_that_is_no_http_url_is_refused(url: str):
-    told = problems({**PLAIN, "callback_url": url})
+    told = problems({**GIVEN, "callback_url": url})
     assert list(told) == [("callback_url",)]
     assert "it must be an http or https URL" in told["callback_url",]
     assert told["callback_url",].endswith("Correct or clear it.")
@@ -389,19 +354,19 @@ def test_an_external_task_id_may_be_64_visible_characters(own_id: str):
     "own_id", ["a b", " a", "a\n", "a\tb", "a/b", "a\\b", "a?b", "a#b", "a%20b", "ä", "雨", "😀", ".", "..", "..."]
 )
 def test_an_external_task_id_that_cannot_be_looked_up_is_refused(own_id: str):
-    told = problems({**PLAIN, "external_task_id": own_id})
+    told = problems({**GIVEN, "external_task_id": own_id})
     assert list(told) == [("external_task_id",)]
     assert told["external_task_id",].endswith("leave it empty to have one made.")
 
 
 def test_an_external_task_id_has_64_characters_at_most():
-    assert problems({**PLAIN, "external_task_id": "x" * 70}) == {
+    assert problems({**GIVEN, "external_task_id": "x" * 70}) == {
         ("external_task_id",): "has 70 characters; at most 64 are allowed. Shorten it by 6."
     }
 
 
 def test_a_long_value_is_shown_shortened_and_on_one_line():
-    told = problems({**PLAIN, "callback_url": "x" * 5000 + "\n"})["callback_url",]
+    told = problems({**GIVEN, "callback_url": "x" * 5000 + "\n"})["callback_url",]
     assert len(told) < 200
     assert "\n" not in told
     assert "xxx..." in told
@@ -459,13 +424,13 @@ def test_a_problem_in_one_shot_does_not_hide_those_of_the_others():
 
 
 def test_a_problem_of_a_field_does_not_hide_those_between_others():
-    body = {**PLAIN, "model_name": "kling-v1", "sound": "on", "duration": "7", "cfg_scale": 5, "prompt": ""}
+    body = {**GIVEN, "model_name": "kling-v1", "sound": "on", "duration": "7", "cfg_scale": 5, "prompt": ""}
     assert set(problems(body)) == {("sound",), ("duration",), ("cfg_scale",), ("prompt",)}
 
 
 def test_an_axis_beyond_its_limit_does_not_hide_that_there_are_two():
     camera = {"type": "simple", "config": {"pan": 11, "zoom": 5}}
-    told = problems({**PLAIN, "camera_control": camera})
+    told = problems({**GIVEN, "camera_control": camera})
     assert set(told) == {("camera_control", "config", "pan"), ("camera_control", "config")}
     assert "here pan 11, zoom 5" in told["camera_control", "config"]
 
@@ -474,7 +439,7 @@ def test_an_axis_beyond_its_limit_does_not_hide_that_there_are_two():
 
 
 def test_requests_and_their_parts_cannot_be_changed():
-    request = Text2VideoRequest.model_validate(PLAIN)
+    request = Text2VideoRequest.model_validate(GIVEN)
     for part, name in ((request, "prompt"), (request.watermark_info, "enabled"), (CameraConfig(), "pan")):
         with pytest.raises(ValidationError):
             setattr(part, name, 1)
@@ -489,5 +454,5 @@ def test_parts_may_be_given_as_models():
 
 def test_errors_never_show_the_whole_input():
     with pytest.raises(ValidationError) as caught:
-        Text2VideoRequest.model_validate({**PLAIN, "prompt": "PRIVATE " * 1000, "duration": "6.5"})
+        Text2VideoRequest.model_validate({**GIVEN, "prompt": "PRIVATE " * 1000, "duration": "6.5"})
     assert "PRIVATE" not in str(caught.value)

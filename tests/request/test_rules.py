@@ -9,6 +9,8 @@ from itertools import product
 from typing import Any, get_args
 
 import pytest
+from bodies import GIVEN
+from bodies import story as of_shots
 from body_schema import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,13 +33,12 @@ def entered(duration: str) -> str:
 
 
 def plain(**changes: Any) -> dict[str, Any]:
-    return {"model_name": "kling-v3", "prompt": "A boat.", "mode": "std", "duration": "5", **changes}
+    return {**GIVEN, **changes}
 
 
 def story(*durations: str, **changes: Any) -> dict[str, Any]:
     shots = [{"index": i, "prompt": "A wave.", "duration": duration} for i, duration in enumerate(durations, 1)]
-    fixed = {"model_name": "kling-v3", "mode": "std", "duration": "5", "multi_shot": True, "shot_type": "customize"}
-    return {**fixed, "multi_prompt": shots, **changes}
+    return of_shots(*shots, **changes)
 
 
 def problems(body: dict[str, Any]) -> dict[tuple[str | int, ...], str]:

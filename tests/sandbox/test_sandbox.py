@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import pytest
+from bodies import SEED_EXAMPLE, STILL
 from conftest import ROOT
 
 from nodes.sandbox import Sandbox
@@ -21,22 +22,6 @@ API = "/kling/v1/videos/text2video"
 KEY = "sk-sandbox-test"
 CLIP = ROOT / "nodes" / "sandbox" / "clip.mp4"
 
-SEED_EXAMPLE = {
-    "model_name": "kling-v1",
-    "prompt": "Generate a video of a person dancing by the seaside.",
-    "negative_prompt": "",
-    "cfg_scale": 0.5,
-    "mode": "std",
-    "sound": "off",
-    "camera_control": {
-        "type": "simple",
-        "config": {"horizontal": 1.0, "vertical": 0, "pan": 0, "tilt": 0, "roll": 0, "zoom": 0},
-    },
-    "aspect_ratio": "16:9",
-    "duration": "5",
-    "callback_url": "",
-    "external_task_id": "",
-}
 PLAIN = {
     "model_name": "kling-v1",
     "multi_shot": False,
@@ -45,7 +30,6 @@ PLAIN = {
     "aspect_ratio": "16:9",
     "duration": "5",
 }
-STILL = dict.fromkeys(("horizontal", "vertical", "pan", "tilt", "roll", "zoom"), 0)
 
 
 def shot(index: int, duration: str = "2", prompt: str = "A wave.") -> dict[str, object]:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -397,3 +397,10 @@ def press_run(page: Page) -> str:
     if answer.value.status == 400:
         raise Refused(answer.value.json())
     return str(answer.value.json()["prompt_id"])
+
+
+def until(happens: Callable[[], bool], timeout: float = 30) -> None:
+    end = time.monotonic() + timeout
+    while not happens():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)

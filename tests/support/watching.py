@@ -1,13 +1,19 @@
-"""What the tests of waiting and downloading share: a host that keeps what it is told, and a pace that costs no time."""
+"""What the tests of waiting and downloading share: a host that keeps what it is told, and a pace that costs no time.
+
+A test module takes the fixtures with ``pytest_plugins = ["watching"]``. PYTEST_DONT_REWRITE: no asserts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+from bodies import GIVEN
 from conftest import KEY
+from fault_tools import Cancelled
 from pydantic import SecretStr
 
 from nodes.api.gateway.answer import Task
@@ -28,10 +34,6 @@ QUICK = Pace(
     download_silence=20,
 )
 """All pauses short, all limits so long that none is reached by chance."""
-
-
-class Cancelled(Exception):
-    """The interrupt of a host that the pack knows nothing about."""
 
 
 class Watcher(ConsoleHost):
@@ -83,11 +85,23 @@ def close_all() -> None:
         _opened.pop().ledger.close()
 
 
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Every ledger that a test has opened is closed after it."""
+    yield
+    close_all()
+
+
+@pytest.fixture
+def quick() -> Iterator[Sandbox]:
+    """A gateway whose tasks are done at once."""
+    with Sandbox(queued_for=0, runs_for=0) as running:
+        yield running
+
+
 def submitted(account: Account, take: int = 1, **fields: object) -> str:
     """The id of a task that the ledger knows."""
-    request = Text2VideoRequest.model_validate(
-        {"model_name": "kling-v1", "prompt": "A boat.", "mode": "std", "duration": "5", **fields}
-    )
+    request = Text2VideoRequest.model_validate({**GIVEN, "model_name": "kling-v1", **fields})
     return asyncio.run(submit_request(account, request, take, ConsoleHost())).task_id
 
 

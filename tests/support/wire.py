@@ -14,24 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bodies import SENT
+from conftest import KEY
 from pydantic import SecretStr
 
 from nodes.api.gateway.client import Client
 from nodes.api.settings import Settings
 
-KEY = "sk-test-0123456789abcdef"
-BODY: dict[str, Any] = {
-    "model_name": "kling-v1",
-    "multi_shot": False,
-    "prompt": "Ein Boot im Fluß 🚣",
-    "cfg_scale": 0.5,
-    "mode": "std",
-    "sound": "off",
-    "aspect_ratio": "16:9",
-    "duration": "5",
-    "watermark_info": {"enabled": False},
-    "external_task_id": "boat-1",
-}
+BODY: dict[str, Any] = {**SENT, "model_name": "kling-v1", "prompt": "Ein Boot im Fluß 🚣", "external_task_id": "boat-1"}
 ACCEPTED = json.dumps({"code": 0, "message": "SUCCEED", "data": {"task_id": "866889456698785798"}}).encode()
 
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fault_tools import age
-from watching import QUICK, Cancelled, Clock, Watcher, asked, close_all, open_gateway, submitted
+from fault_tools import Cancelled, age
+from watching import QUICK, Clock, Watcher, asked, open_gateway, submitted
 from wire import http, sends_and_closes, wire
 
 from nodes.api.errors import BalanceError, GraphError, SetupError, TaskFailed, TaskNotFound, UnavailableError
@@ -27,15 +27,10 @@ from nodes.api.submit.account import Account
 from nodes.api.video.poll import poll_pause, wait_for_video
 from nodes.sandbox import Sandbox
 
+pytest_plugins = ["watching"]
+
 LONG = 600.0
 FILE_URL = "/files/"
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Every ledger that a test has opened is closed after it."""
-    yield
-    close_all()
 
 
 @pytest.fixture
@@ -47,13 +42,6 @@ def clock() -> Clock:
 def slow(clock: Clock) -> Iterator[Sandbox]:
     """A gateway whose tasks get on only when the test's clock does."""
     with Sandbox(clock=clock, queued_for=10, runs_for=100) as running:
-        yield running
-
-
-@pytest.fixture
-def quick() -> Iterator[Sandbox]:
-    """A gateway whose tasks are done at once."""
-    with Sandbox(queued_for=0, runs_for=0) as running:
         yield running
 
 
