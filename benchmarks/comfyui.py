@@ -18,7 +18,7 @@ from .waiting import NODES as WAITING_NODES
 if TYPE_CHECKING:
     from comfy import ComfyUI
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+ROOT = Path(__file__).resolve().parents[1]
 
 PROMPTS = '''
 class BenchmarkPrompts:
@@ -47,7 +47,7 @@ def measure(quick: bool) -> list[Figure]:
     if not os.environ.get("COMFYUI_PATH"):
         print("comfyui: skipped, COMFYUI_PATH is not set")
         return []
-    sys.path.insert(0, str(TESTS))
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
     from comfy import ComfyUI
 
     class WithPrompts(ComfyUI):

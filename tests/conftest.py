@@ -12,11 +12,17 @@ from types import ModuleType
 
 import pytest
 from body_schema import assert_all_bodies_fit
+from graph import Graph
 
 from nodes.sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests"
+PYTHONPATH = os.pathsep.join(str(path) for path in (ROOT, TESTS, TESTS / "support"))
+"""For a process of its own that imports the pack and what the tests share."""
+
 KEY = "sk-test-0123456789abcdef"
+OTHER_KEY = "sk-other-9876543210fedcba"
 
 
 class _RootIsNoPackage:
@@ -99,3 +105,9 @@ def pack() -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def graph(pack: ModuleType) -> Graph:
+    """The pack's nodes, ready to run."""
+    return Graph(pack)
