@@ -424,7 +424,7 @@ def test_ctrl_c_says_that_nothing_is_lost(save: Any, sandbox: Sandbox) -> None:
         assert lines[-1], lines
     sandbox.stop()  # the answer that the worker still waits for
     assert process.wait(60) == 130
-    assert b"run the same command again" in lines[-1]
+    assert b"Run the same command again" in lines[-1]
     assert b"Traceback" not in process.stderr.read()
     process.stdout.close()
     process.stderr.close()
