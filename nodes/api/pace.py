@@ -39,7 +39,7 @@ class Pace:
         settle: how long after the POST an unknown id begins to prove that no task was made.
         slice: the time between two checks for Cancel.
         poll: the pauses between two queries, each with the waiting time up to which it applies.
-        missing: how long the gateway may not know a task after it was made or last seen.
+        missing: how long a task may be unknown to the gateway after it was made or last seen.
         url_for, url_pause: how long to wait for the link of a finished task, and the pause between queries meanwhile.
         download_tries: how many tries in a row may deliver nothing new.
         download_pause, download_pause_most: the first and the longest pause between tries; it doubles.

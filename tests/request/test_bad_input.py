@@ -304,7 +304,7 @@ def test_a_wired_camera_move_that_cannot_be_is_said_before_the_run(graph: Graph)
     (line,) = before_the_run(graph, model_name="kling-v1-6", camera_control=None)
     assert line.startswith("- KlingText2Video, camera_control: is not possible with kling-v1-6.")
     (line,) = before_the_run(graph, model_name="kling-v1", mode="pro", camera_control=None)
-    assert line.startswith("- KlingText2Video, camera_control: needs mode std and 5 s with kling-v1;")
+    assert line.startswith("- KlingText2Video, camera_control: needs mode std and 5 s with kling-v1,")
 
 
 def test_with_a_wired_storyboard_prompt_and_duration_do_not_matter(graph: Graph):

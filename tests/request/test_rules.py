@@ -136,7 +136,7 @@ def test_these_models_take_no_camera_move(model: str, move: dict[str, Any]):
 def test_v1_takes_a_camera_move_with_std_and_5_seconds_only(mode: str, duration: str):
     body = plain(model_name="kling-v1", mode=mode, duration=duration, camera_control=camera(pan=-3))
     assert problems(body) == {
-        ("camera_control",): f"needs mode std and 5 s with kling-v1; they are {mode} and {entered(duration)} s."
+        ("camera_control",): f"needs mode std and 5 s with kling-v1, not {mode} and {entered(duration)} s."
         " Change them, or disconnect it."
     }
 
@@ -231,8 +231,8 @@ def test_shots_are_numbered_from_1():
     body = story("2", "3")
     body["multi_prompt"] = body["multi_prompt"][::-1]
     assert problems(body) == {
-        ("multi_prompt", 0, "index"): "is 2; it must be 1. Renumber.",
-        ("multi_prompt", 1, "index"): "is 1; it must be 2. Renumber.",
+        ("multi_prompt", 0, "index"): "is 2; it must be 1. Renumber the shots.",
+        ("multi_prompt", 1, "index"): "is 1; it must be 2. Renumber the shots.",
     }
 
 
@@ -250,7 +250,7 @@ def test_a_prompt_is_not_sent_along_with_a_storyboard():
 
 def test_shots_are_not_sent_without_multi_shot():
     body = story("5", multi_shot=False, prompt="A boat.")
-    told = "is only for multi_shot true. Leave it out, or set multi_shot."
+    told = "is only allowed when multi_shot is true. Leave it out, or set multi_shot to true."
     assert problems(body) == {("shot_type",): told, ("multi_prompt",): told}
 
 

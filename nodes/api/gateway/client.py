@@ -119,7 +119,7 @@ class Client:
         Raises:
             TaskNotFound: the gateway does not know the id.
             UnavailableError: no readable answer; asking again may help.
-            KlingError: another error, by the gateway's answer; asking again will not help.
+            KlingError: another error that the gateway reports; asking again will not help.
         """
         try:
             request = self._prepared("GET", f"{self._url}/{quote(task_id, safe='', errors='replace')}")
@@ -161,7 +161,7 @@ class Client:
         """One exchange, read to its end.
 
         Raises:
-            requests.RequestException: the exchange broke.
+            requests.RequestException: the exchange failed.
             Unreadable: the answer is cut off, too long or too slow.
         """
         session = self._open_session(str(request.method))

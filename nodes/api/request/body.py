@@ -195,7 +195,7 @@ class Text2VideoRequest(_Part):
     )
     sound: Sound = Field("off", description="Make sound with the video, which costs more. Only kling-v3 can.")
     camera_control: CameraControl | None = Field(
-        None, description="A camera move. Only kling-v1 with std and 5 s is sure to support it."
+        None, description="A camera move. Only kling-v1 with std and 5 s is known to support it."
     )
     aspect_ratio: AspectRatio = Field("16:9", description="Width to height of the video.")
     duration: str = Field(

@@ -76,7 +76,9 @@ def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
     if not body.get("multi_shot"):
         for name in ("shot_type", "multi_prompt"):
             if body.get(name) is not None:
-                yield Problem((name,), "is only for multi_shot true. Leave it out, or set multi_shot.")
+                yield Problem(
+                    (name,), "is only allowed when multi_shot is true. Leave it out, or set multi_shot to true."
+                )
         return
     if body.get("shot_type") is None:
         yield Problem(("shot_type",), "is missing; multi_shot needs 'customize'. Add it.")
@@ -93,7 +95,9 @@ def _storyboard(body: Mapping[str, Any]) -> Iterator[Problem]:
     for position, shot in enumerate(shots):
         index, prompt, duration = (_part(shot, name) for name in ("index", "prompt", "duration"))
         if index != position + 1:
-            yield Problem(("multi_prompt", position, "index"), f"is {index}; it must be {position + 1}. Renumber.")
+            yield Problem(
+                ("multi_prompt", position, "index"), f"is {index}; it must be {position + 1}. Renumber the shots."
+            )
         if isinstance(prompt, str) and is_blank(prompt):
             yield Problem(("multi_prompt", position, "prompt"), "is blank. Write what happens in this shot.")
         if _seconds(duration) is None:
@@ -172,7 +176,7 @@ def _camera_model(body: Mapping[str, Any]) -> Iterator[Problem]:
     ):
         yield Problem(
             ("camera_control",),
-            f"needs mode {CAMERA_MODE} and {CAMERA_DURATION} s with {model}; they are {body['mode']} and"
+            f"needs mode {CAMERA_MODE} and {CAMERA_DURATION} s with {model}, not {body['mode']} and"
             f" {_shown(body['duration'])} s. Change them, or disconnect it.",
         )
 

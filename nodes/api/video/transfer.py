@@ -80,7 +80,7 @@ class Gone(Exception):
 
 
 @dataclass(frozen=True)
-class _Begun:
+class _Partial:
     """What an earlier try has left of a file.
 
     Attributes:
@@ -180,15 +180,17 @@ class Transfer:
 
     def _download(self, url: str) -> bool:
         """One exchange with the server. False if it was stopped."""
-        begun = self._read_part()
+        partial = self._read_part()
         headers = {"Accept-Encoding": "identity"}
-        if begun.size:
-            headers |= {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}
+        if partial.size:
+            headers |= {"Range": f"bytes={partial.size}-", "If-Range": partial.validator}
         try:
             with untrusted.opened(url, self._gateway, headers, self._silence) as response:
-                begun = self._resumed(response, begun) if response.status_code == 206 else self._anew(response)
-                self._total, self.received = begun.total, begun.size
-                if not self._receive(response, begun):
+                partial = (
+                    self._resumed(response, partial) if response.status_code == 206 else self._from_start(response)
+                )
+                self._total, self.received = partial.total, partial.size
+                if not self._receive(response, partial):
                     return False
                 self._finish(response.headers.get("Content-Type", ""))
                 return True
@@ -196,11 +198,11 @@ class Transfer:
             # Exceptions of requests are OSErrors. A plain OSError means that the CA bundle is missing.
             raise Broken(what_broke(error)) from None
         except KlingError:
-            # What is there is of no help after these errors, and a full disk needs the space.
+            # The bytes so far are useless after these errors, and a full disk needs the space.
             self._discard()
             raise
 
-    def _anew(self, response: requests.Response) -> _Begun:
+    def _from_start(self, response: requests.Response) -> _Partial:
         """Check an answer that should contain the whole file."""
         status = response.status_code
         if status == 416:
@@ -216,29 +218,29 @@ class Transfer:
         plain = response.headers.get("Content-Encoding", "identity") == "identity"
         total = int(length[:18]) if plain and length.isascii() and length.isdecimal() else None
         self._check_size(total or 0)
-        return _Begun(0, _validator(response) if plain else "", total)
+        return _Partial(0, _validator(response) if plain else "", total)
 
-    def _resumed(self, response: requests.Response, begun: _Begun) -> _Begun:
+    def _resumed(self, response: requests.Response, partial: _Partial) -> _Partial:
         """Check an answer that should contain the rest of the file."""
         found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", response.headers.get("Content-Range", "").strip())
-        same = _validator(response) in ("", begun.validator)
-        if not found or not same or int(found[1]) != begun.size or begun.total not in (None, int(found[2])):
+        same = _validator(response) in ("", partial.validator)
+        if not found or not same or int(found[1]) != partial.size or partial.total not in (None, int(found[2])):
             self._discard()
             raise Broken("the file on the server has changed")
         self._check_size(int(found[2]))
-        return _Begun(begun.size, begun.validator, int(found[2]))
+        return _Partial(partial.size, partial.validator, int(found[2]))
 
-    def _receive(self, response: requests.Response, begun: _Begun) -> bool:
+    def _receive(self, response: requests.Response, partial: _Partial) -> bool:
         """Write the body to the file. False if it was stopped."""
         head = b""
-        with _on_disk(_TEMP), self._part.open("ab" if begun.size else "wb") as file:
-            if not begun.size:
+        with _on_disk(_TEMP), self._part.open("ab" if partial.size else "wb") as file:
+            if not partial.size:
                 # Notes on a new version must never go with bytes of an old one, so the file is emptied first.
-                self._notes.write_text(json.dumps([begun.validator, begun.total]), encoding="utf-8")
+                self._notes.write_text(json.dumps([partial.validator, partial.total]), encoding="utf-8")
             for chunk in _chunks(response):
                 if self.stop.is_set():
                     return False
-                if not begun.size and len(head) < _HEAD:
+                if not partial.size and len(head) < _HEAD:
                     head += chunk
                     if len(head) >= _HEAD:
                         _check_kind(head, response.headers.get("Content-Type", ""))
@@ -247,7 +249,7 @@ class Transfer:
                 self.received += len(chunk)
                 self.trouble = ""
         # urllib3 before version 2 does not notice this.
-        if begun.total is not None and self.received < begun.total:
+        if partial.total is not None and self.received < partial.total:
             raise Broken("the connection broke")
         return True
 
@@ -270,15 +272,15 @@ class Transfer:
                 " ComfyUI and run again; nothing is paid again."
             )
 
-    def _read_part(self) -> _Begun:
+    def _read_part(self) -> _Partial:
         """What an earlier try has left; nothing if it cannot be continued."""
         try:
             validator, total = json.loads(self._notes.read_text(encoding="utf-8"))
             size = self._part.stat().st_size
         except (OSError, ValueError, TypeError):
-            return _Begun()
+            return _Partial()
         usable = isinstance(validator, str) and validator and isinstance(total, (int, type(None)))
-        return _Begun(size, validator, total) if usable else _Begun()
+        return _Partial(size, validator, total) if usable else _Partial()
 
     def _discard(self) -> None:
         # On Windows a virus scanner may hold one of them open. Without its notes, a part is not used again.
