@@ -1,6 +1,6 @@
 """Reads a workflow file, in any of the forms that ComfyUI writes, into a prompt.
 
-The file is data from strangers. It can choose the values of node inputs and nothing else: no host, no key, no path.
+The file is untrusted. It can choose the values of node inputs and nothing else: no host, no key, no path.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def load(path: Path, catalogue: Catalogue) -> Workflow:
         catalogue: the pack's node classes by registered name.
 
     Raises:
-        WorkflowError: there is no such file, or it holds no workflow; the text names the file.
+        WorkflowError: the file does not exist or contains no workflow; the text names the file.
     """
     try:
         return read(parse(_content(path)), catalogue)
@@ -54,10 +54,10 @@ def load(path: Path, catalogue: Catalogue) -> Workflow:
 
 
 def parse(content: bytes) -> object:
-    """JSON from the bytes of a file: UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """Parse the JSON in a file: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
-        WorkflowError: it is something else, or JSON that no program would write.
+        WorkflowError: the content is not JSON, or is JSON that cannot be a workflow.
     """
     kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
     kind = "a video" if content[4:8] == b"ftyp" else kind
@@ -76,25 +76,25 @@ def parse(content: bytes) -> object:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise WorkflowError(
-            f"this is not JSON: {error.msg} in line {error.lineno}, column {error.colno}. {_EXPORT}"
+            f"this is not JSON: {error.msg} at line {error.lineno}, column {error.colno}. {_EXPORT}"
         ) from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         raise WorkflowError(f"this JSON cannot be read: {error}.") from None
     except RecursionError:
         raise WorkflowError("this JSON is nested too deeply to be a workflow.") from None
 
 
 def read(data: object, catalogue: Catalogue) -> Workflow:
-    """Find out the format, look through wrappers that people share, and convert.
+    """Detect the format, unwrap what people share, and convert.
 
     Raises:
-        WorkflowError: it is no workflow, or a damaged one.
+        WorkflowError: the data is not a workflow, or is a damaged one.
     """
     classes = read_classes(catalogue)
     if not isinstance(data, dict):
         raise WorkflowError(f"this JSON is {_called(data)}, not a workflow. {_EXPORT}")
     wrapped = [_unwrapped(data.get(key)) for key in ("prompt", "output", "workflow")]
-    # What ComfyUI would run counts more than the drawing beside it.
+    # The API format is what ComfyUI runs, so it takes precedence over the drawing next to it.
     candidates: tuple[object, ...] = (data, *wrapped)
     for candidate in candidates:
         if _is_api(candidate):
@@ -105,7 +105,7 @@ def read(data: object, catalogue: Catalogue) -> Workflow:
     if not data:
         raise WorkflowError("the workflow is empty.")
     raise WorkflowError(
-        'this JSON is no workflow: it has neither "nodes" and "links" (a saved or exported workflow) '
+        'this JSON is not a workflow: it has neither "nodes" and "links" (a saved or exported workflow) '
         f'nor entries with a "class_type" (the API format). It has: {", ".join(shown(k, 30) for k in list(data)[:8])}. '
         + _EXPORT
     )
@@ -114,18 +114,18 @@ def read(data: object, catalogue: Catalogue) -> Workflow:
 def _content(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise WorkflowError("this is a directory. Name a workflow file in it.")
+            raise WorkflowError("this is a directory. Give the path of a workflow file.")
         if path.stat().st_size > LARGEST_FILE:
-            raise WorkflowError(f"the file is larger than {LARGEST_FILE >> 20} MB, which no workflow is.")
+            raise WorkflowError(f"the file is too large to be a workflow; at most {LARGEST_FILE >> 20} MB are allowed.")
         return path.read_bytes()
     except FileNotFoundError:
-        raise WorkflowError("there is no such file.") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        raise WorkflowError("the file does not exist. Check the path.") from None
+    except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         raise WorkflowError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a doubled key, which would quietly drop a node, is an error."""
+    """A JSON object. A duplicate key is an error, because it would silently drop a node."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
@@ -135,7 +135,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _unwrapped(value: object) -> object:
-    """What a wrapper holds. ComfyUI's images carry both formats as JSON inside a text."""
+    """The content of a wrapper. ComfyUI's images contain both formats as JSON inside a string."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         return parse(value.encode("utf-8", "surrogatepass"))
     return value

@@ -1,4 +1,4 @@
-"""Chooses what is to run: the nodes that are wanted, what they need, and every mistake in them."""
+"""Plans a run: the nodes that are wanted, the nodes that they need, and every mistake in them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .run import Plan
 
 
 def make_plan(workflow: Workflow, *, all_videos: bool = False, submit_only: bool = False) -> Plan:
-    """Choose what is to run and check all of it.
+    """Choose the nodes to run and check all of them.
 
-    Wanted are the pack's output nodes, and its video nodes whose result somebody else's node takes.
+    The pack's output nodes are wanted, and its video nodes if a node from outside the pack uses the video.
 
     Args:
-        all_videos: video nodes are wanted even if nothing takes their result.
+        all_videos: video nodes are wanted even if no node uses the video.
         submit_only: video nodes are not wanted at all.
 
     Raises:
-        WorkflowError: nothing is wanted, or something is wrong. All problems are in one text, a line each.
+        WorkflowError: nothing is wanted, or something is wrong. The text lists all problems, a line each.
     """
     prompt, classes = workflow.prompt, workflow.classes
     ours = [n for n in prompt.nodes.values() if n.class_type in classes and classes[n.class_type].ours]
@@ -31,7 +31,7 @@ def make_plan(workflow: Workflow, *, all_videos: bool = False, submit_only: bool
     if not wanted:
         ends = ", ".join(name for name, c in classes.items() if c.ours and c.is_output)
         raise WorkflowError(
-            f"nothing to run: no node of this pack ends in a result. Add one of: {ends}"
+            f"nothing to run: the workflow has no output node of this pack. Add one of: {ends}"
             + "".join(f"\n  {note}" for note in prompt.notes)
         )
     order = _ordered(wanted, prompt, classes)
@@ -47,7 +47,7 @@ def _no_node_of_ours(prompt: Prompt, classes: Classes) -> str:
     skipped = "".join(f"\n  {note}" for note in prompt.notes)
     if skipped:
         return f"nothing to run: every node of this pack is muted or bypassed.{skipped}"
-    return f"nothing to run: the workflow has no node of this pack ({names})."
+    return f"nothing to run: the workflow has none of this pack's nodes ({names})."
 
 
 def _wanted(
@@ -71,10 +71,10 @@ def _wanted(
 
 
 def _ordered(wanted: Sequence[PromptNode], prompt: Prompt, classes: Classes) -> list[PromptNode]:
-    """The wanted nodes and all that they need and that can run here, each behind what it needs.
+    """The wanted nodes and every node they need that can run here, each after those that it needs.
 
     Raises:
-        WorkflowError: they need each other in a circle.
+        WorkflowError: the nodes form a loop.
     """
     order: dict[str, PromptNode] = {}
     for end in wanted:
@@ -94,27 +94,27 @@ def _ordered(wanted: Sequence[PromptNode], prompt: Prompt, classes: Classes) -> 
             if source_id in on_path:
                 way = list(on_path.values())
                 circle = [source, *reversed(way[way.index(source) :])]
-                raise WorkflowError(f"these nodes need each other in a circle: {' -> '.join(map(str, circle))}")
+                raise WorkflowError(f"these nodes form a loop: {' -> '.join(map(str, circle))}")
             path.append((source, iter(source.links().values())))
             on_path[source_id] = source
     return list(order.values())
 
 
 def _notes(workflow: Workflow, order: Sequence[PromptNode], ours: Sequence[PromptNode]) -> list[str]:
-    """What the user should know before the run: what does not run, and what is ignored."""
+    """Notes for the user before the run: what does not run, and what is ignored."""
     runs = {node.id for node in order}
     notes = list(workflow.prompt.notes)
     others = [node for node in workflow.prompt.nodes.values() if node.class_type not in workflow.classes]
     if others:
         listed = ", ".join(map(str, others[:6])) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
-        notes.append(f"skipped, no nodes of this pack: {listed}")
+        notes.append(f"skipped, not from this pack: {listed}")
     idle = [node for node in ours if node.id not in runs]
     if idle:
-        notes.append(f"skipped, nothing wanted needs them: {', '.join(map(str, idle))}")
+        notes.append(f"skipped, not needed for this run: {', '.join(map(str, idle))}")
     for node in order:
         known = workflow.classes[node.class_type]
         notes += [f"{node}: {name} is not connected, {why}" for name, why in node.cut.items() if name in known.inputs]
         unknown = [shown(name, 40) for name in node.inputs if name not in known.inputs]
         if unknown:
-            notes.append(f"{node}: ignored, there is no such input: {', '.join(unknown)}")
+            notes.append(f"{node}: ignored unknown inputs: {', '.join(unknown)}")
     return notes

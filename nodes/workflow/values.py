@@ -1,4 +1,4 @@
-"""Values that the user sets by hand, in place of those in the file."""
+"""Values that the user sets with ``--set`` instead of those in the file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .prompt import PromptNode, WorkflowError, shown
 
 
 def set_values(workflow: Workflow, settings: Iterable[str]) -> None:
-    """Put values given by hand in place: ``NODE.INPUT=VALUE``.
+    """Set values by hand: ``NODE.INPUT=VALUE``.
 
-    NODE is an id (``5``, or ``12:3`` inside a subgraph), a title, or a class if there is only one of it. A value given
-    for a linked input replaces the link.
+    NODE is an id (``5``, or ``12:3`` inside a subgraph), a title, or a class with only one node. A value for a linked
+    input replaces the link.
 
     Raises:
-        WorkflowError: it names nothing, or several nodes; or the value is not of the input's type.
+        WorkflowError: NODE matches no node or several, or the value is not of the input's type.
     """
     for setting in settings:
         place, equals, text = setting.partition("=")
@@ -44,14 +44,14 @@ def _find(workflow: Workflow, wanted: str, where: str) -> PromptNode:
         [node for node in nodes if node.class_type == wanted],
     ):
         if len(matches) > 1:
-            raise WorkflowError(f"{where}: {len(matches)} nodes are called '{shown(wanted, 40)}'; give the id. {there}")
+            raise WorkflowError(f"{where}: {len(matches)} nodes are called '{shown(wanted, 40)}'; use the id. {there}")
         if matches:
             return matches[0]
-    raise WorkflowError(f"{where}: no node '{shown(wanted, 40)}' that could run here. {there if nodes else ''}")
+    raise WorkflowError(f"{where}: no node '{shown(wanted, 40)}' can run here. {there if nodes else ''}")
 
 
 def _typed(spec: InputSpec, text: str, where: str) -> object:
-    """A value from the command line as the input's type; its limits are checked with all others."""
+    """A value from the command line, converted to the input's type. Its limits are checked with all others."""
     if spec.kind == "BOOLEAN":
         word = text.strip().lower()
         if word in ("true", "yes", "on", "1"):

@@ -238,22 +238,22 @@ def test_a_foreign_node_that_is_needed_is_named_and_one_behind_is_skipped(save: 
     assert "KlingText2Video (1): prompt needs LoadText (2), which is not a node of this pack" in done.stderr
     done = cli("run", save(n1=submit(), n2=node("PreviewAny", source=["1", 1])))
     assert done.returncode == 0
-    assert "skipped, no nodes of this pack: PreviewAny (2)" in done.stderr
+    assert "skipped, not from this pack: PreviewAny (2)" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("missing.json", None, "there is no such file"),
+        ("missing.json", None, "the file does not exist"),
         (".", None, "this is a directory"),
         ("image.png", b"\x89PNG\r\n\x1a\n\0\0", "this is a PNG image, not JSON. Open it in ComfyUI"),
         ("text.json", b"a boat on the sea", "this is not JSON"),
         ("latin.json", b'{"a": "\xe9"}', "this is not UTF-8 text"),
         ("deep.json", b"[" * 200_000, "nested too deeply"),
         ("list.json", b"[]", "this JSON is a list, not a workflow"),
-        ("other.json", b'{"name": "x"}', "this JSON is no workflow"),
+        ("other.json", b'{"name": "x"}', "this JSON is not a workflow"),
         ("version.json", b'{"nodes": [], "links": [], "version": 7}', "this runner reads 0.4 and 1.0"),
-        ("empty.json", b'{"nodes": [], "links": []}', "has no node of this pack"),
+        ("empty.json", b'{"nodes": [], "links": []}', "has none of this pack's nodes"),
         ("escape.json", b'{"1": {"class_type": "\\u001b[2J", "inputs": 3}}', "have no class_type"),
     ],
 )
@@ -274,7 +274,7 @@ def test_a_bad_file_gets_one_clear_line(
 def test_a_bad_file_ends_a_process_in_the_same_way(tmp_path: Path) -> None:
     done = cli("run", tmp_path / "流程\x1b.json")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "流程\\u001b.json: there is no such file" in done.stderr
+    assert "流程\\u001b.json: the file does not exist" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,15 @@ def test_what_would_run_counts_more_than_the_drawing_beside_it(canvas: Canvas) -
         (None, "this JSON is null"),
         (3, "this JSON is a single value"),
         ({}, "the workflow is empty"),
-        ({"a": 1, "b": {}}, "this JSON is no workflow"),
-        ({"nodes": {}}, "this JSON is no workflow"),
-        ({"prompt": "a cat"}, "this JSON is no workflow"),
+        ({"a": 1, "b": {}}, "this JSON is not a workflow"),
+        ({"nodes": {}}, "this JSON is not a workflow"),
+        ({"prompt": "a cat"}, "this JSON is not a workflow"),
         ({"1": {"class_type": "Send", "inputs": {}}, "2": {"inputs": {}}}, "the entries 2 have no class_type"),
         ({"1": {"class_type": 5, "inputs": {}}}, "the entries 1 have no class_type"),
         ({"1": {"class_type": "Send", "inputs": []}}, "the entries 1 have no class_type"),
-        ({"nodes": [], "links": []}, "the workflow has no node of this pack (Shot, Board, Send, Film)"),
-        ({"1": {"class_type": "Other", "inputs": {}}}, "the workflow has no node of this pack"),
-        ({"1": {"class_type": "Shot", "inputs": {}}}, "no node of this pack ends in a result. Add one of: Send"),
+        ({"nodes": [], "links": []}, "the workflow has none of this pack's nodes (Shot, Board, Send, Film)"),
+        ({"1": {"class_type": "Other", "inputs": {}}}, "the workflow has none of this pack's nodes"),
+        ({"1": {"class_type": "Shot", "inputs": {}}}, "the workflow has no output node of this pack. Add one of: Send"),
     ],
 )
 def test_json_that_is_no_workflow(data: object, said: str) -> None:
@@ -91,8 +91,8 @@ def test_json_that_is_no_workflow(data: object, said: str) -> None:
         (b"{\0}", "this is a binary file"),
         ('{"a": "\u00e9"}'.encode("latin-1"), "this is not UTF-8 text"),
         (b"\xff\xfe{", "this is not UTF-8 text"),
-        (b"hello", "this is not JSON: Expecting value in line 1, column 1"),
-        (b'{"a": 1\n x}', "in line 2, column 2"),
+        (b"hello", "this is not JSON: Expecting value at line 1, column 1"),
+        (b'{"a": 1\n x}', "at line 2, column 2"),
         (b'{"a": 1, "a": 2}', "this JSON has 'a' twice in one object"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
@@ -118,9 +118,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with huge.open("wb") as file:
         file.truncate(workflow.LARGEST_FILE + 1)
     for path, said in (
-        (tmp_path / "none.json", "there is no such file"),
+        (tmp_path / "none.json", "the file does not exist"),
         (tmp_path, "this is a directory"),
-        (huge, "larger than 64 MB"),
+        (huge, "too large to be a workflow; at most 64 MB are allowed"),
         (Path("a\0b.json"), "the file cannot be read"),
     ):
         with pytest.raises(WorkflowError) as error:
@@ -172,8 +172,8 @@ def test_set_replaces_a_link_and_what_was_wrong_with_it(canvas: Canvas) -> None:
         ("5=3", "write it as NODE.INPUT=VALUE"),
         ("=3", "write it as NODE.INPUT=VALUE"),
         (".text=3", "write it as NODE.INPUT=VALUE"),
-        ("9.text=x", "no node '9' that could run here. There are: Send (1); Shot (2); Shot (3)"),
-        ("Shot.text=x", "2 nodes are called 'Shot'; give the id. There are: Send (1); Shot (2); Shot (3)"),
+        ("9.text=x", "no node '9' can run here. There are: Send (1); Shot (2); Shot (3)"),
+        ("Shot.text=x", "2 nodes are called 'Shot'; use the id. There are: Send (1); Shot (2); Shot (3)"),
         ("1.txt=x", "Send (1) has no field 'txt'. It has: model, text, seed, strength, loud"),
         ("1.board=x", "Send (1) has no field 'board'"),
         ("1.seed=many", "'many' is not a whole number"),
@@ -208,8 +208,8 @@ def test_only_what_an_output_node_needs_runs(canvas: Canvas) -> None:
     canvas.node("LoadText", "x", title="Not ours")
     made = plan(canvas.saved())
     assert [node.id for node in made.order] == ["1", "2", "3"]
-    assert "skipped, nothing wanted needs them: Shot (4)" in made.notes
-    assert 'skipped, no nodes of this pack: LoadText "Not ours" (5)' in made.notes
+    assert "skipped, not needed for this run: Shot (4)" in made.notes
+    assert 'skipped, not from this pack: LoadText "Not ours" (5)' in made.notes
 
 
 def test_a_video_is_wanted_when_somebody_s_node_takes_it(canvas: Canvas) -> None:

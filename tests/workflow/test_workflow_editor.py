@@ -453,12 +453,12 @@ def test_nodes_that_need_each_other_in_a_circle(canvas: Canvas) -> None:
     canvas.wire(one, two, "text")
     canvas.wire(two, one, "text")
     text = refused(canvas.saved())
-    assert text == 'these nodes need each other in a circle: Send "One" (1) -> Send "Two" (2) -> Send "One" (1)'
+    assert text == 'these nodes form a loop: Send "One" (1) -> Send "Two" (2) -> Send "One" (1)'
 
 
 def test_a_node_that_needs_itself() -> None:
     api = {"1": {"class_type": "Send", "inputs": {**PLAIN, "text": ["1", 0]}}}
-    assert "in a circle: Send (1) -> Send (1)" in refused(api)
+    assert "form a loop: Send (1) -> Send (1)" in refused(api)
 
 
 def test_two_nodes_with_one_id(canvas: Canvas) -> None:
