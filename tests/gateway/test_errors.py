@@ -26,7 +26,7 @@ TREE = {
     "TaskFailed": errors.TaskFailed,
 }
 
-# Kling's own table, read in three mirrors of its documents: what each code means for whoever gets it.
+# Kling's own table, read in three mirrors of its documents: what each code means to its reader.
 OFFICIAL = {
     1000: "SetupError",
     1001: "SetupError",

@@ -201,7 +201,7 @@ def test_a_video_that_stays_cut_off_is_an_error(quick: Sandbox, account: Account
     assert not list(temp.iterdir())
 
 
-# -- what is no video
+# -- what is not a video
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def waits(sets: str, waits: str, fails: bool = False, after: list[Any] | None = 
 
 def test_independent_nodes_run_side_by_side() -> None:
     cls, _, log = waiting_class()
-    # One after another, the first would wait for ever.
+    # One after another, the first would wait forever.
     outcome, _ = run_all({str(k): waits(str(k), str((k + 1) % 32)) for k in range(32)}, {"Wait": cls})
     assert len(outcome.outputs) == 32
     assert sorted(log[:32]) == sorted(f"start {k}" for k in range(32))
