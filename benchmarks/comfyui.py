@@ -16,7 +16,7 @@ from .waiting import CORE_SHARE, WATCHED
 from .waiting import NODES as WAITING_NODES
 
 if TYPE_CHECKING:
-    from comfy import ComfyUI
+    from comfyui_server import ComfyUI
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +48,7 @@ def measure(quick: bool) -> list[Figure]:
         print("comfyui: skipped, COMFYUI_PATH is not set")
         return []
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
-    from comfy import ComfyUI
+    from comfyui_server import ComfyUI
 
     class WithPrompts(ComfyUI):
         def start(self) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import comfy
+import comfyui_server as comfy
 import pytest
-from comfy import PACK, ComfyUI, until
+from comfyui_server import PACK, ComfyUI, until
 from conftest import KEY, ROOT
 from example_bodies import EXAMPLES
 from graph import PLAIN
@@ -24,7 +24,7 @@ from nodes.sandbox.wire import Received
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytest_plugins = ["comfy"]
+pytest_plugins = ["comfyui_server"]
 
 Graph = dict[str, dict[str, Any]]
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import comfy
+import comfyui_server as comfy
 import pytest
 import requests
-from comfy import PACK, ComfyUI
+from comfyui_server import PACK, ComfyUI
 from conftest import KEY, OTHER_KEY, ROOT
 
 from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
@@ -26,7 +26,7 @@ from nodes.sandbox import Sandbox
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-pytest_plugins = ["comfy"]
+pytest_plugins = ["comfyui_server"]
 
 READY = "window.app?.extensionManager?.workflow?.activeWorkflow"
 
@@ -404,7 +404,7 @@ def test_a_storyboard_for_a_model_that_makes_none_is_marked_red(page: Page) -> N
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_sockets_tell_the_types_apart_in_every_theme(browser: Browser, comfyui: ComfyUI, theme: str) -> None:
+def test_sockets_tell_the_types_apart_in_every_theme(browser: Browser, comfyui: ComfyUI, theme: Any) -> None:
     with open_front_end(browser, comfyui, **{"Comfy.ColorPalette": theme}) as page:
         made = storyboard(page)
         wire(page, add(page, "KlingCameraControl", 540, 420), made["send"], "camera_control")
@@ -529,7 +529,7 @@ def test_a_workflow_is_the_same_with_and_without_the_script(
     browser: Browser, comfyui: ComfyUI, example: str, drawing: str
 ) -> None:
     workflow = json.loads((ROOT / "example_workflows" / f"{example}.json").read_text(encoding="utf-8"))
-    vue = {"Comfy.VueNodes.Enabled": DRAWINGS[drawing]}
+    vue: dict[str, Any] = {"Comfy.VueNodes.Enabled": DRAWINGS[drawing]}
     with open_front_end(browser, comfyui, script=False, **vue) as page:
         if DRAWINGS[drawing] and front_end(page).startswith("1.27."):
             pytest.skip("nodes drawn with HTML are unfinished in this front end")

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import comfy
+import comfyui_server as comfy
 import pytest
-from comfy import ComfyUI, until
+from comfyui_server import ComfyUI, until
 from conftest import KEY, ROOT
 from graph import PLAIN
 
@@ -22,7 +22,7 @@ from nodes.sandbox import Sandbox
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytest_plugins = ["comfy"]
+pytest_plugins = ["comfyui_server"]
 
 LONG = 1e6
 """Seconds that a task runs which is not to end before the test says so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from bodies import SENT
@@ -57,7 +57,7 @@ def test_limits_and_help_of_widgets_are_those_of_the_request(classes: dict[str, 
     text2video = widgets(classes["KlingText2Video"])
     for name in ("model_name", "mode", "aspect_ratio", "sound"):
         choices, options = text2video[name]
-        assert tuple(choices) == fields[name].annotation.__args__
+        assert tuple(choices) == get_args(fields[name].annotation)
         assert options["tooltip"] == fields[name].description
     for name in ("prompt", "negative_prompt", "callback_url", "external_task_id", "cfg_scale", "duration"):
         assert text2video[name][1]["tooltip"] == fields[name].description
@@ -141,7 +141,7 @@ BODY = {**SENT, "prompt": PLAIN["prompt"]}
 
 def sent(sandbox: Sandbox) -> dict[str, Any]:
     """The one body that was sent, without the id that was minted for it."""
-    body = dict(*sandbox.creates())
+    body: dict[str, Any] = dict(*sandbox.creates())
     assert check(body) == []
     minted = body.pop("external_task_id")
     assert minted.startswith("comfyui-") and len(minted) == 40

@@ -41,7 +41,7 @@ def submit(host: Watcher, **changes: Any) -> str:
         return str(asyncio.run(KlingText2Video().submit(**(PLAIN | changes)))["result"][0])
 
 
-def fetch(host: Watcher, task_id: Any, minutes: float = 30) -> dict[str, Any]:
+def fetch(host: Watcher, task_id: Any, minutes: Any = 30) -> dict[str, Any]:
     with use(host):
         return dict(asyncio.run(KlingVideo().fetch(task_id, minutes)))
 

@@ -18,12 +18,13 @@ from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from nodes.api.errors import GraphError, KlingError
 from nodes.api.gateway.codes import CODES, GATEWAY_CODES
 from nodes.api.request.capabilities import MODELS
+from nodes.video import KlingVideo
 
 PAGES = ROOT / "web" / "docs"
 LANGUAGES = ("en", "zh")
 EVERY_PAGE = [(name, language) for name in NODE_CLASS_MAPPINGS for language in LANGUAGES]
 
-WORDS: dict[str, dict[str, Any]] = {
+WORDS: dict[str, dict[str | bool, Any]] = {
     "en": {"inputs": "Inputs", "outputs": "Outputs", "models": "Which models", "wrong": "Common errors",
            "to": "{} to {}", "and": ", ", True: "yes", False: "no", "ignored": "ignored",
            "camera": {"no": "no", "yes": "yes, with std and 5 s", "disputed": "sources disagree"}},
@@ -196,7 +197,8 @@ def is_said(quoted: str, texts: Collection[str]) -> bool:
 def texts() -> set[str]:
     """All that the program can say: as it stands in the source, and complete for graphs as the pages name them."""
     kinds = {kind.__name__ for kind in KlingError.__subclasses__()}
-    codes = {str(KlingError("", code=code)) for code in (*CODES, *GATEWAY_CODES)}
+    known: list[int | str] = [*CODES, *GATEWAY_CODES]
+    codes = {str(KlingError("", code=code)) for code in known}
     return kinds | codes | set(_in_the_source()) | set(_refusals())
 
 
@@ -227,7 +229,7 @@ def _refusals() -> Iterator[str]:
         with pytest.raises(GraphError) as caught:
             graph.submit(**changes)
         yield str(caught.value)
-    yield NODE_CLASS_MAPPINGS["KlingVideo"].VALIDATE_INPUTS(task_id="")
+    yield str(KlingVideo.VALIDATE_INPUTS(task_id=""))
 
 
 @pytest.mark.parametrize(("name", "language"), EVERY_PAGE)

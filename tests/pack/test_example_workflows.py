@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from body_schema import check
@@ -35,7 +36,7 @@ def test_an_example_sends_what_it_shows(name: str, gateway: Sandbox) -> None:
     assert list(gateway.tasks) == [outcome.outputs[node][0] for node in submitting(workflow)]
 
 
-def submitting(workflow: dict) -> list[str]:
+def submitting(workflow: dict[str, Any]) -> list[str]:
     return [str(node["id"]) for node in workflow["nodes"] if node["type"] == "KlingText2Video"]
 
 

@@ -127,7 +127,8 @@ def test_the_settings_are_those_that_the_script_adds() -> None:
 
 
 def test_every_category_of_the_node_library_is_named() -> None:
-    assert {node.CATEGORY for node in NODE_CLASS_MAPPINGS.values()} == set(load("en", "main")["nodeCategories"])
+    categories = {vars(node)["CATEGORY"] for node in NODE_CLASS_MAPPINGS.values()}
+    assert categories == set(load("en", "main")["nodeCategories"])
 
 
 if __name__ == "__main__":

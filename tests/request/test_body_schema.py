@@ -10,7 +10,7 @@ from body_schema import SCHEMA, check
 from jsonschema import Draft202012Validator
 
 PLAIN = {**SENT, "model_name": "kling-v1", "external_task_id": "boat-1"}
-STORY = {
+STORY: dict[str, Any] = {
     **{name: value for name, value in PLAIN.items() if name != "prompt"},
     "model_name": "kling-v3",
     "multi_shot": True,

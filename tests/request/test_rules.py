@@ -49,7 +49,7 @@ def problems(body: dict[str, Any]) -> dict[tuple[str | int, ...], str]:
     return {}
 
 
-def camera(type: str = "simple", **axes: Any) -> dict[str, Any]:
+def camera(type: str = "simple", /, **axes: Any) -> dict[str, Any]:
     return {"type": type, "config": axes}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -64,7 +66,7 @@ class Reply:
         return self.status, self.json["code"], self.json["message"]
 
 
-def ask(sandbox: Sandbox, method: str, path: str, body: object = None, key: str | None = KEY, **headers: str) -> Reply:
+def ask(sandbox: Sandbox, method: str, path: str, body: object = None, key: str | None = KEY, **headers: Any) -> Reply:
     connection = http.client.HTTPConnection(sandbox.origin.removeprefix("http://"), timeout=20)
     try:
         raw = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -76,7 +78,7 @@ def ask(sandbox: Sandbox, method: str, path: str, body: object = None, key: str 
         connection.close()
 
 
-def create(sandbox: Sandbox, body: object = None, **headers: str) -> Reply:
+def create(sandbox: Sandbox, body: object = None, **headers: Any) -> Reply:
     return ask(sandbox, "POST", API, PLAIN if body is None else body, **headers)
 
 
@@ -309,7 +311,7 @@ def test_a_note_is_written_once(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"key": None}, {"key": ""}, {"key": "sk-wrong"}, {"Authorization": "Basic abc"}])
-def test_a_request_without_the_right_key_is_refused(headers: dict[str, str]) -> None:
+def test_a_request_without_the_right_key_is_refused(headers: dict[str, Any]) -> None:
     with Sandbox(key=KEY) as sandbox:
         if "Authorization" in headers:
             headers = headers | {"key": None}
@@ -368,7 +370,7 @@ def test_one_connection_serves_many_requests(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("raw", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"x" * 99_999])
 def test_bytes_that_are_no_http_get_an_answer_and_a_closed_connection(sandbox: Sandbox, raw: bytes) -> None:
     host, port = sandbox.origin.removeprefix("http://").split(":")
-    with http.client.socket.create_connection((host, int(port)), timeout=20) as line:
+    with socket.create_connection((host, int(port)), timeout=20) as line:
         line.sendall(raw)
         assert line.recv(99).startswith(b"HTTP/1.1 400 ")
 

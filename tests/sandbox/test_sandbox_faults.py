@@ -7,8 +7,10 @@ import json
 import re
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -212,7 +214,7 @@ def test_retry_after(sandbox: Sandbox, kind: str) -> None:
         for option in ("", ":retry-after=2", f":retry-after={fixed}", ":retry-after=soon", ":retry-after=date+30")
     ]
     assert seen[:4] == [None, "2", fixed, "soon"]
-    assert 25 <= parsedate_to_datetime(seen[4]).timestamp() - time.time() <= 31
+    assert 25 <= parsedate_to_datetime(str(seen[4])).timestamp() - time.time() <= 31
 
 
 def test_unavailable_is_a_503_that_is_no_json(sandbox: Sandbox) -> None:
@@ -371,7 +373,7 @@ KINDS_OF_CREATE_SHAPES = (
 )
 
 # shape -> what a client has to look at in the answer about a finished task, {url} being its result's.
-QUERY_SHAPES = {
+QUERY_SHAPES: dict[str, Callable[[Any, str], bool]] = {
     "wrapper": lambda a, url: (a["code"], a["data"]["status"], a["data"]["result_url"]) == ("success", "SUCCESS", url),
     "wrapper_fail_reason": lambda a, url: a["data"]["fail_reason"] == url and a["data"]["data"] is None,
     "wrapper_null": lambda a, url: a == {"code": "success", "message": "", "data": None},
@@ -399,7 +401,7 @@ QUERY_SHAPES = {
 }
 
 
-def video(answer: dict) -> dict:
+def video(answer: dict[str, Any]) -> dict[str, Any]:
     return answer["data"]["task_result"]["videos"][0]
 
 

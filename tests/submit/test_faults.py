@@ -41,7 +41,6 @@ def test_every_misbehaviour_of_the_sandbox_is_tried() -> None:
     assert fault_matrix.untried() == set()
 
 
-@pytest.mark.no_cover  # long, and other tests cover all of it
 def test_every_fault_of_a_post_alone(tmp_path: Path, figures: Figures) -> None:
     found = run_all(fault_matrix.every_fault_alone(tmp_path))
     figures.add(found)
@@ -49,7 +48,6 @@ def test_every_fault_of_a_post_alone(tmp_path: Path, figures: Figures) -> None:
     assert (found.paid_twice, found.lost) == (0, 0)
 
 
-@pytest.mark.no_cover
 def test_every_fault_of_a_lookup_after_a_lost_answer(tmp_path: Path, figures: Figures) -> None:
     found = run_all(fault_matrix.every_fault_of_a_lookup(tmp_path))
     figures.add(found)
@@ -57,7 +55,6 @@ def test_every_fault_of_a_lookup_after_a_lost_answer(tmp_path: Path, figures: Fi
     assert (found.paid_twice, found.lost) == (0, 0)
 
 
-@pytest.mark.no_cover
 @pytest.mark.timeout(0)  # --fault-runs says how long it takes
 def test_random_sequences_of_faults(tmp_path: Path, figures: Figures, request: pytest.FixtureRequest) -> None:
     count = request.config.getoption("--fault-runs", default=100)

@@ -70,6 +70,8 @@ def use_ledger(state: str) -> list[dict[str, Any]]:
 
 def small_files(base_url: str, states: list[str], step: int) -> list[dict[str, Any]]:
     """As on a disk that is full from some byte on: no file may grow beyond 0, 1, 2 ... ``step`` bytes. POSIX only."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -87,6 +89,8 @@ def small_files(base_url: str, states: list[str], step: int) -> list[dict[str, A
 
 def fill_disk(base_url: str, state: str) -> list[dict[str, Any]]:
     """The disk is full once ``full`` is told, and has room again for a second run of the same. POSIX only."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]

@@ -41,7 +41,7 @@ class Graph:
         """What the function of a node gives back."""
         made = self.classes[node]()
         given = getattr(made, made.FUNCTION)(**inputs)
-        return asyncio.run(given) if inspect.isawaitable(given) else given
+        return asyncio.run(given) if inspect.iscoroutine(given) else given
 
     def shot(self, prompt: Any = "A wave.", duration: Any = 5) -> Any:
         return self.run("KlingShot", prompt=prompt, duration=duration)[0]

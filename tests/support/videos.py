@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watching import Watcher, finished
@@ -41,7 +42,7 @@ def fetched(account: Account, task: Task, temp: Path, watcher: Watcher | None = 
     return path
 
 
-def files(sandbox: Sandbox) -> list:
+def files(sandbox: Sandbox) -> list[Any]:
     """All requests for result files so far."""
     return [request for request in sandbox.received if request.path.startswith("/files/")]
 

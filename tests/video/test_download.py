@@ -230,8 +230,9 @@ def test_cancel_ends_the_node_and_soon_its_thread_and_running_again_goes_on(
         fetched(account, task, temp, watcher)
     assert watcher.lines[-1] == "stopped. Run again to continue the download for free"
     transfer = Transfer(account.settings, task.task_id, temp, QUICK)
-    with closing(filelock.acquire(transfer._lock, timeout=60)) as lock:  # the thread has let it go
-        assert lock
+    lock = filelock.acquire(transfer._lock, timeout=60)
+    assert lock  # the thread has let it go
+    with closing(lock):
         assert 50_000 < transfer._part.stat().st_size < size
     assert fetched(account, task, temp).read_bytes() == whole(quick, task)
     assert ranges(quick)[1].startswith("bytes=")

@@ -140,7 +140,7 @@ def test_notes_and_virtual_nodes_are_no_part_of_the_prompt(canvas: Canvas) -> No
 
 def test_comfyui_s_own_constants_are_evaluated(canvas: Canvas) -> None:
     send = canvas.node("Send", *SEND)
-    wires = {
+    wires: dict[str, tuple[Any, ...]] = {
         "text": ("PrimitiveStringMultiline", "two\nlines"),
         "seed": ("PrimitiveInt", 9, "fixed"),
         "strength": ("PrimitiveFloat", 0.5),
@@ -602,7 +602,6 @@ JUNK = st.recursive(
 )
 
 
-@pytest.mark.no_cover  # long, and other tests cover all of it
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_whatever_is_changed_in_a_file_it_is_planned_or_refused(data: st.DataObject) -> None:

@@ -5,9 +5,9 @@
     COMFYUI_FRONT_END  the root of another front end (the folder with index.html)
     CHROMIUM           the browser; otherwise looked for on the PATH
 
-A test module takes the fixtures with ``pytest_plugins = ["comfy"]``, and imports the rest (PYTEST_DONT_REWRITE,
-or pytest would mind that these two come in this order or that). ComfyUI always runs in a process of its own:
-its modules ``nodes`` and ``server`` must never meet ours.
+A test module takes the fixtures with ``pytest_plugins = ["comfyui_server"]``, and imports the rest
+(PYTEST_DONT_REWRITE, or pytest would mind that these two come in this order or that). ComfyUI always runs in a process
+of its own: its modules ``nodes`` and ``server`` must never meet ours.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from nodes.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
-    from websockets.sync.client import ClientConnection
+    from websockets.sync.connection import Connection
 
 PACK = "ComfyUI-Kling"
 """The folder in custom_nodes: with a hyphen, like most, so that no import may take it for a package's name."""
@@ -219,7 +219,7 @@ class ComfyUI:
 class Events:
     """The messages of one WebSocket. ``seen`` keeps all of them, as pairs of name and data."""
 
-    def __init__(self, client_id: str, connection: ClientConnection) -> None:
+    def __init__(self, client_id: str, connection: Connection) -> None:
         self.client_id = client_id
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self._connection = connection
@@ -261,8 +261,9 @@ def _link(pack: Path, folder: Path) -> None:
         shutil.copytree(pack, folder, ignore=shutil.ignore_patterns(".*", "node_modules", "__pycache__"))
 
 
+_OWN_GROUP: dict[str, Any]
 if sys.platform == "win32":
-    _OWN_GROUP: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    _OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
     def _end(process: subprocess.Popen[bytes]) -> None:
         subprocess.run(["taskkill", "/PID", str(process.pid), "/T", "/F"], check=False, capture_output=True)
