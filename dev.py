@@ -55,7 +55,7 @@ def check() -> None:
     run(PYTHON, "-m", "ruff", "check", ".")
     run(PYTHON, "-m", "ruff", "format", "--check", ".")
     run(PYTHON, "-m", "mypy")
-    run(PYTHON.with_name("lint-imports"))
+    run(PYTHON.with_name("lint-imports" + PYTHON.suffix), "--no-logo")
 
 
 def test(*arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""The pack inside a real ComfyUI, driven over its API and in a real browser (see comfy.py for what that needs)."""
+"""The pack inside a real ComfyUI, driven over its API and in a real browser: see comfyui_server.py."""
 
 from __future__ import annotations
 

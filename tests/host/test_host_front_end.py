@@ -1,4 +1,4 @@
-"""What the pack adds to ComfyUI's page, in a real ComfyUI and a real browser (see comfy.py for what that needs).
+"""What the pack adds to ComfyUI's page, in a real ComfyUI and a real browser: see comfyui_server.py.
 
 Pictures of what the tests see land in ``screenshots/``, which is not tracked.
 """
