@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from .gateway import Sandbox
@@ -19,7 +20,9 @@ def serve(port: int, *, host: str, latency: float) -> None:
 
     def say(text: str) -> None:
         # A request's path may contain any character, and the console may not be able to show it.
-        print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)  # noqa: T201
+        # In one piece: the sandbox's thread writes lines as well.
+        sys.stdout.write(text.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+        sys.stdout.flush()
 
     sandbox = Sandbox(host=host, port=port, latency=latency, queued_for=2.0, runs_for=6.0, log=say)
     try:
