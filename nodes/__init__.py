@@ -22,4 +22,4 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "KlingVideo": "Kling Gateway Video",
 }
 
-routes.register()
+routes.register(NODE_CLASS_MAPPINGS)

@@ -12,12 +12,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from . import NODE_CLASS_MAPPINGS
 from .api.errors import GraphError, KlingError
 from .console.output import ExitCode, say
 from .console.run import run_file
-from .console.tasks import list_tasks, recover_tasks, show_task
+from .console.tasks import list_tasks, recover_tasks, show_task, sum_tasks
 from .sandbox import serve
 from .workflow.prompt import WorkflowError
 
@@ -56,10 +57,11 @@ def run_command(options: argparse.Namespace) -> int:
     return run_file(
         options.file,
         NODE_CLASS_MAPPINGS,
-        settings=options.set,
+        values=options.set,
         dry_run=options.dry_run,
         in_sandbox=options.sandbox,
         output=options.output,
+        max_new=options.max_new,
     )
 
 
@@ -77,7 +79,11 @@ def tasks_command(options: argparse.Namespace) -> int:
     """List the submissions in the ledger, recover them, or show one."""
     if options.action == "recover":
         return recover_tasks()
-    return show_task(options.id) if options.action == "show" else list_tasks(as_json=options.json)
+    if options.action == "show":
+        return show_task(options.id)
+    if options.sum:
+        return sum_tasks(options.since, as_json=options.json)
+    return list_tasks(options.since, as_json=options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     value = "change the value of an input; NODE is an id or a title"
     command.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=value)
     command.add_argument("--output", metavar="DIR", help="wait for the videos and save them there as MP4")
+    most = "stop before anything is sent if the run would make more new tasks"
+    command.add_argument("--max-new", type=_count, metavar="N", help=most)
     command.set_defaults(command=run_command)
 
     command = commands.add_parser("sandbox", help="run a test gateway on this computer", allow_abbrev=False)
@@ -105,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=sandbox_command)
 
     command = commands.add_parser("tasks", help="list what was submitted from this computer", allow_abbrev=False)
-    command.add_argument("--json", action="store_true", help="print the list as JSON")
+    command.add_argument("--json", action="store_true", help="print as JSON")
+    command.add_argument("--sum", action="store_true", help="print sums per model and in all: tasks, units")
+    command.add_argument("--since", type=_day, metavar="DATE", help="only submissions from this day on: 2026-11-25")
     command.set_defaults(command=tasks_command, action="list")
     actions = command.add_subparsers(title="actions", metavar="recover | show")
     action = actions.add_parser("recover", help="look up every submission whose answer was lost")
@@ -121,6 +131,19 @@ def _port(text: str) -> int:
     if 0 <= number <= 65535:
         return number
     raise argparse.ArgumentTypeError(f"{text} is not a valid port; allowed: 0 to 65535")
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a whole number; allowed: 0 or more")
+
+
+def _day(text: str) -> float:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text} is not a date; write it as 2026-11-25") from None
 
 
 def _seconds(text: str) -> float:

@@ -12,7 +12,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
 from .api.running.threads import Watcher
+from .api.submit.step import Preview
 
 _NUMBER = re.compile(r"\d+")
 
@@ -35,7 +36,7 @@ class Host(Watcher, Protocol):
     def temp_dir(self) -> Path:
         """Where downloads go: a directory that the host cleans up."""
 
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
+    def take_preview(self, preview: Preview, url: str) -> NoReturn:
         """Take the request instead of sending it, and end the node. Called only if ``dry_run`` is true."""
 
     def video(self, path: Path) -> Any:
@@ -90,7 +91,7 @@ class ComfyHost:
 
         return Path(folder_paths.get_temp_directory())
 
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
+    def take_preview(self, preview: Preview, url: str) -> NoReturn:
         raise AssertionError("ComfyUI has no dry run")
 
     def video(self, path: Path) -> Any:
@@ -152,7 +153,7 @@ class ConsoleHost:
         # Another user may have made it, to plant links to this user's files.
         return directory if mine else Path(tempfile.mkdtemp(prefix="kling-"))
 
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
+    def take_preview(self, preview: Preview, url: str) -> NoReturn:
         raise AssertionError("this is not a dry run")
 
     def video(self, path: Path) -> Any:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
 from . import host as hosts
 from .api import settings
+from .api.errors import SetupError
 from .api.request.body import (
     PROMPT_MAX,
     CameraConfig,
@@ -20,7 +21,8 @@ from .api.request.body import (
     Text2VideoRequest,
     WatermarkInfo,
 )
-from .api.request.capabilities import DURATIONS, MODELS
+from .api.request.capabilities import DURATIONS, MODELS, extra_models
+from .api.spending import limits, prices
 from .api.submit.account import failures_so_far, open_account
 from .api.submit.loop import Submission, submit
 from .camera_control import CAMERA_CONTROL
@@ -69,8 +71,8 @@ class KlingText2Video:
     RETURN_NAMES = ("task_id", "receipt")
     OUTPUT_TOOLTIPS = (
         "The id of the task, for Kling Gateway Video.",
-        "JSON text: task_id, external_task_id, request_id, created_at, reused, notes and the request body. It does not"
-        " contain the key.",
+        "JSON text: task_id, external_task_id, request_id, created_at, reused, estimate, charged, notes and the request"
+        " body. It does not contain the key.",
     )
     FUNCTION = "submit"
     OUTPUT_NODE = True
@@ -81,7 +83,7 @@ class KlingText2Video:
         prose = {"multiline": True, "dynamicPrompts": False, "default": ""}
         return {
             "required": {
-                "model_name": _field("model_name", default="kling-v3"),
+                "model_name": ([*MODELS, *_extra_models()], _field("model_name", default="kling-v3")[1]),
                 "prompt": _field("prompt", "STRING", **prose),
                 "negative_prompt": _field("negative_prompt", "STRING", **prose),
                 "mode": _field("mode"),
@@ -139,10 +141,9 @@ class KlingText2Video:
         assert request
         if here.dry_run:
             account = open_account(settings.without_key(here.state_dir()))
-            body = account.sender.preview(request, take)
-            here.dry_run_body(body, settings.base_url() + settings.ENDPOINT)
-        account = open_account(settings.load(here.state_dir()))
-        submission = await submit(account, request, take, here)
+            here.take_preview(account.sender.preview(request, take), settings.base_url() + settings.ENDPOINT)
+        setup = settings.load(here.state_dir())
+        submission = await submit(open_account(setup), request, take, here, limits.load(setup.state_dir))
         paid = "already submitted, nothing was paid this time" if submission.reused else "submitted"
         here.show(f"{paid}: {submission.task_id}")
         return _shown(submission, _notes(request))
@@ -223,6 +224,14 @@ def _seconds(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+def _extra_models() -> tuple[str, ...]:
+    """Further models for the menu. If their variable is wrong, the run says so; the menu only lacks them."""
+    try:
+        return extra_models()
+    except SetupError:
+        return ()
+
+
 def _notes(request: Text2VideoRequest) -> list[str]:
     """What the user should know, even though nothing is wrong."""
     notes = []
@@ -233,7 +242,10 @@ def _notes(request: Text2VideoRequest) -> list[str]:
             notes.append(
                 f"The {name} has more than {PROMPT_MAX} bytes. Some relays count bytes and may cut or refuse it."
             )
-    if request.camera_control and MODELS[request.model_name].camera_control == "disputed":
+    known = MODELS.get(request.model_name)
+    if known is None:
+        notes.append(f"No facts are known about the model {request.model_name}. The gateway decides what it can do.")
+    elif request.camera_control and known.camera_control == "disputed":
         notes.append(f"Sources disagree on whether {request.model_name} supports camera_control. It may be ignored.")
     return notes
 
@@ -246,9 +258,21 @@ def _shown(submission: Submission, notes: list[str]) -> dict[str, Any]:
         "request_id": submission.request_id,
         "created_at": submission.created_at,
         "reused": submission.reused,
+        "estimate": _estimate(submission.body),
+        "charged": submission.charged,
         "notes": [*notes, *submission.notes],
         "request": submission.body,
     }
-    shown = {name: receipt[name] for name in ("task_id", "external_task_id", "reused", "notes")}
+    shown = {name: receipt[name] for name in ("task_id", "external_task_id", "reused", "estimate", "charged", "notes")}
     text = json.dumps(receipt, ensure_ascii=False, indent=2)
     return {"ui": {"kling": [shown]}, "result": (submission.task_id, text)}
+
+
+def _estimate(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What Kling's price list says of a request; units and USD are None if it says nothing."""
+    units = prices.estimate(body)
+    return {
+        "units": units,
+        "list_price_usd": None if units is None else prices.in_usd(units),
+        "price_list_of": prices.DATE,
+    }

@@ -86,9 +86,13 @@ class KlingVideo:
         task = await wait_for_video(account, asked, timeout_minutes * 60, here)
         path, url = await download(account, task, here.temp_dir(), here)
         here.progress(1, 1)
-        here.show(f"done: {task.task_id}, {path.stat().st_size / (1 << 20):.1f} MB")
+        charged = "" if task.charged is None else f", {task.charged:g} units charged"
+        here.show(f"done: {task.task_id}, {path.stat().st_size / (1 << 20):.1f} MB{charged}")
         # The URL is left out: anyone who has it can open the video, and ComfyUI shows this part in /history.
-        return {"ui": {"kling": [{"task_id": task.task_id}]}, "result": (here.video(path), url)}
+        return {
+            "ui": {"kling": [{"task_id": task.task_id, "charged": task.charged}]},
+            "result": (here.video(path), url),
+        }
 
 
 def _clean_id(text: str) -> str:

@@ -5,6 +5,7 @@
     |-- SetupError         fix the installation or the account: key, permissions, address, disk, limits
     |-- BalanceError       top up the account
     |-- BusyError          wait: too many requests or tasks at once
+    |-- LimitError         wait, or raise your spending limit
     |-- UnavailableError   try again later: asking cost nothing
     |-- OutcomeUnknown     a task may exist: look it up before paying again
     |-- TaskNotFound       the gateway does not know this id
@@ -83,6 +84,10 @@ class BalanceError(KlingError):
 
 class BusyError(KlingError):
     """The account has reached its limit of running tasks or of requests."""
+
+
+class LimitError(KlingError):
+    """The request would exceed what the owner of this installation allows to be spent. Nothing was sent."""
 
 
 class UnavailableError(KlingError):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -169,3 +171,32 @@ def clean_key(text: str, origin: str) -> SecretStr:
         kind = "a space or line break" if key[wrong - 1].isspace() else "an invalid character"
         raise SetupError(f"{origin} has {kind} at position {wrong}. Copy the whole key again, and nothing else.")
     return SecretStr(key)
+
+
+def write_private(path: Path, text: str, what: str) -> None:
+    """Write a file of the state directory, completely or not at all.
+
+    Only the owner can read the file (0600), from the moment it exists. Windows has no such mode: there the file
+    inherits the access list of the user's profile, which also keeps out other users.
+
+    Args:
+        what: what to call the content in the error.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(number, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(number)
+            Path(name).replace(path)
+        except OSError:
+            with suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise SetupError(f"{what} could not be saved: {error.strerror}. Check the state directory.") from None

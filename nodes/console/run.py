@@ -12,16 +12,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from .. import host, workflow
-from ..api.errors import GraphError, KlingError
+from ..api import settings
+from ..api.errors import GraphError, KlingError, LimitError
+from ..api.ledger.record import Ledger
 from ..api.settings import BASE_URL_VARIABLE, KEY_VARIABLE, STATE_DIR_VARIABLE
+from ..api.spending import limits, prices
+from ..rehearsal import Rehearsal, rehearse
 from ..sandbox import Sandbox
 from ..workflow.prompt import Catalogue, PromptNode, WorkflowError, printable_json, shown
-from ..workflow.run import Ended, Plan, Results, run
+from ..workflow.run import Plan, Results, run
 from .output import ExitCode, can_show, json_text, say
 
 
@@ -29,38 +33,47 @@ def run_file(
     file: str,
     catalogue: Catalogue,
     *,
-    settings: Sequence[str] = (),
+    values: Sequence[str] = (),
     dry_run: bool = False,
     in_sandbox: bool = False,
     output: str | None = None,
+    max_new: int | None = None,
 ) -> ExitCode:
     """Run the Kling part of a workflow file. A run that sends prints only the task_ids to standard output.
 
     Args:
-        settings: values that replace those in the file, each as NODE.INPUT=VALUE.
+        values: they replace those in the file, each as NODE.INPUT=VALUE.
         dry_run: print what would be sent, and send nothing.
         in_sandbox: use a gateway inside this program.
         output: directory for the videos; None leaves them where they were downloaded.
+        max_new: how many new tasks this run may make. The owner's limits hold as well.
 
     Returns:
         The exit code.
 
     Raises:
         WorkflowError: bad input; nothing was sent.
+        LimitError: the run would make more new tasks than it may; nothing was sent.
     """
     loaded = workflow.load(Path(file), catalogue)
-    workflow.set_values(loaded, settings)
+    workflow.set_values(loaded, values)
     plan = workflow.make_plan(loaded, all_videos=output is not None, submit_only=dry_run)
     for note in plan.notes:
         say(note)
     directory = _directory(output) if output is not None and not dry_run else None
     with _embedded_sandbox() if in_sandbox else nullcontext() as sandbox:
         # Some problems show only when the nodes run together. Find them before the first request is paid.
-        rehearsal = _rehearse(plan)
+        rehearsal = asyncio.run(rehearse(plan))
         if rehearsal.results.errors or dry_run:
-            for body, url in rehearsal.requests() if dry_run else ():
-                _print_request(body, url)
+            for preview, url in rehearsal.in_order() if dry_run else ():
+                _print_request(preview.body, url)
+                say(f"Estimate: {prices.in_words(prices.estimate(preview.body))}.")
+            if dry_run and rehearsal.requests:
+                say(rehearsal.summary())
             return _end(plan, rehearsal.results, paid=False)
+        if rehearsal.requests:
+            say(rehearsal.summary().strip())
+            _check_limits(rehearsal, max_new)
         progress = _Progress(plan, directory)
         try:
             asyncio.run(run(plan, _console, progress.results, done=progress.done))
@@ -90,6 +103,20 @@ def copy_new(video: Path, directory: Path, task_id: str) -> Path:
             number += 1
         except OSError as error:
             raise WorkflowError(f"{target} cannot be written: {error.strerror}. The video is at {video}.") from None
+
+
+def _check_limits(rehearsal: Rehearsal, max_new: int | None) -> None:
+    new = len(rehearsal.new())
+    if max_new is not None and new > max_new:
+        raise LimitError(
+            f"--max-new: this run would make {new} new tasks; {max_new} are allowed. Nothing was sent and nothing was"
+            " paid. Raise --max-new, or leave out what you do not need."
+        )
+    directory = settings.state_dir(host.current().state_dir())
+    allowed = limits.load(directory)
+    if allowed.window and new:
+        with closing(Ledger(directory)) as ledger:
+            rehearsal.check(allowed, ledger.spent(allowed))
 
 
 class _Progress:
@@ -130,61 +157,22 @@ class _Progress:
         return f"wrote {copy_new(video, self._directory, str(self.results.inputs[node.id]['task_id']))}"
 
 
-class _Rehearsal:
-    """A run of everything that happens before sending."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.results = Results()
-        self.plan = plan
-        self._requests: dict[str, list[tuple[Mapping[str, Any], str]]] = {}
-
-    def host_for(self, node: PromptNode) -> AbstractContextManager[object]:
-        return host.use(_DryRun(self._requests.setdefault(node.id, [])))
-
-    def requests(self) -> Iterator[tuple[Mapping[str, Any], str]]:
-        """Body and URL of every request that would be sent, in the order of the plan."""
-        for node in self.plan.order:
-            yield from self._requests.get(node.id, [])
-
-
-class _DryRun(host.ConsoleHost):
-    """A host that collects requests instead of sending them."""
-
-    dry_run = True
-
-    def __init__(self, requests: list[tuple[Mapping[str, Any], str]]) -> None:
-        super().__init__(out=io.StringIO())
-        self._requests = requests
-
-    def dry_run_body(self, body: Mapping[str, Any], url: str) -> NoReturn:
-        self._requests.append((body, url))
-        raise Ended
-
-
-def _rehearse(plan: Plan) -> _Rehearsal:
-    """Run the plan up to the point of sending. Videos are left out, because they need the gateway."""
-    asking: set[str] = set()
-    for node in plan.order:
-        if plan.classes[node.class_type].makes_video or any(source in asking for source, _ in node.links().values()):
-            asking.add(node.id)
-    order = [node for node in plan.order if node.id not in asking]
-    rehearsal = _Rehearsal(Plan(plan.prompt, plan.classes, order))
-    asyncio.run(run(rehearsal.plan, rehearsal.host_for, rehearsal.results, done=lambda node: None))
-    return rehearsal
-
-
 def _console(node: PromptNode) -> AbstractContextManager[object]:
     return host.use(host.ConsoleHost(label=str(node), out=sys.stderr or io.StringIO()))
 
 
 def _end(plan: Plan, results: Results, *, paid: bool) -> ExitCode:
     """Report the errors and choose the exit code."""
+    # Nodes that were refused together, for example by a limit, share one message.
+    alike: dict[str, list[PromptNode]] = {}
     for node in plan.order:
-        error = results.errors.get(node.id)
-        if error is not None:
-            told = _told(error)
-            say(f"error: {node}:\n{told}" if told.startswith("- ") else f"error: {node}: {told}")
-        elif node.id in results.left_out and results.left_out[node.id] in results.errors:
+        if node.id in results.errors:
+            alike.setdefault(_told(results.errors[node.id]), []).append(node)
+    for told, nodes in alike.items():
+        named = ", ".join(map(str, nodes[:3])) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+        say(f"error: {named}:\n{told}" if told.startswith("- ") else f"error: {named}: {told}")
+    for node in plan.order:
+        if results.left_out.get(node.id) in results.errors:
             say(f"{node}: not run, because it needs {plan.prompt.nodes[results.left_out[node.id]]}")
     if not results.errors:
         return ExitCode.DONE
@@ -217,7 +205,13 @@ def _embedded_sandbox() -> Iterator[Sandbox]:
         tempfile.TemporaryDirectory(prefix="kling-sandbox-", ignore_cleanup_errors=True) as state,
         Sandbox() as sandbox,
     ):
-        ours = {BASE_URL_VARIABLE: sandbox.base_url, KEY_VARIABLE: "sandbox", STATE_DIR_VARIABLE: state}
+        ours = {
+            BASE_URL_VARIABLE: sandbox.base_url,
+            KEY_VARIABLE: "sandbox",
+            STATE_DIR_VARIABLE: state,
+            limits.TASKS_VARIABLE: "0",
+            limits.UNITS_VARIABLE: "0",
+        }
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any
 
 from .. import host
 from ..api import settings
-from ..api.ledger.record import Ledger, Row, State
+from ..api.ledger.record import Ledger
+from ..api.ledger.row import MAY_BE_PAID, Row, State
+from ..api.spending import prices
 from ..api.submit.account import open_account
 from ..workflow.prompt import WorkflowError, shown
 from .output import ExitCode, json_text, say
@@ -17,15 +20,18 @@ from .output import ExitCode, json_text, say
 _PROMPT_SHOWN = 40
 
 
-def list_tasks(*, as_json: bool) -> ExitCode:
+def list_tasks(since: float | None = None, *, as_json: bool) -> ExitCode:
     """Print all submissions, newest first: one line each, or all of them as JSON.
+
+    Args:
+        since: Unix time in seconds; older ones are left out.
 
     Raises:
         SetupError: the ledger cannot be read.
     """
     directory = settings.state_dir(host.current().state_dir())
     with closing(Ledger(directory)) as ledger:
-        rows = ledger.rows()
+        rows = [row for row in ledger.rows() if since is None or row.sent_at >= since]
     if as_json:
         print(json_text([_facts(row) for row in rows], sys.stdout))  # noqa: T201
         return ExitCode.DONE
@@ -37,6 +43,50 @@ def list_tasks(*, as_json: bool) -> ExitCode:
         cells = [shown(cell, 80).ljust(width) for cell, width in zip(line, widths, strict=True)]
         print("  ".join([*cells, shown(_prompt(row), _PROMPT_SHOWN)]))  # noqa: T201
     return ExitCode.DONE
+
+
+def sum_tasks(since: float | None = None, *, as_json: bool) -> ExitCode:
+    """Print what was spent per model and in all: tasks, failed ones, estimated and charged units.
+
+    Args:
+        since: Unix time in seconds; older ones are left out.
+
+    Raises:
+        SetupError: the ledger cannot be read.
+    """
+    with closing(Ledger(settings.state_dir(host.current().state_dir()))) as ledger:
+        rows = [row for row in ledger.rows(*MAY_BE_PAID) if since is None or row.sent_at >= since]
+    by_model: dict[str, list[Row]] = {}
+    for row in rows:
+        by_model.setdefault(_model(row), []).append(row)
+    sums = {model: _sum(by_model[model]) for model in sorted(by_model)}
+    if as_json:
+        print(json_text({"models": sums, "all": _sum(rows)}, sys.stdout))  # noqa: T201
+        return ExitCode.DONE
+    table = [["model", *_sum([])], *([model, *map(_cell, found.values())] for model, found in sums.items())]
+    table.append(["all", *map(_cell, _sum(rows).values())])
+    widths = [max(len(shown(line[k], 40)) for line in table) for k in range(len(table[0]))]
+    for line in table:
+        cells = [shown(cell, 40) for cell in line]
+        print("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]))  # noqa: T201
+    return ExitCode.DONE
+
+
+def _sum(rows: Sequence[Row]) -> dict[str, float]:
+    """Failed tasks count as tasks, but cost nothing. ``unpriced`` tasks are missing in ``estimated_units``."""
+    estimates = [prices.estimate(row.request()) for row in rows if row.state != State.FAILED]
+    return {
+        "tasks": len(rows),
+        "failed": sum(row.state == State.FAILED for row in rows),
+        "estimated_units": round(sum(units for units in estimates if units is not None), 4),
+        "unpriced": estimates.count(None),
+        "charged_units": round(sum(row.charged or 0 for row in rows), 4),
+        "not_charged_yet": sum(row.charged is None and row.state != State.FAILED for row in rows),
+    }
+
+
+def _cell(number: float) -> str:
+    return f"{number:g}"
 
 
 def recover_tasks() -> ExitCode:
@@ -89,6 +139,8 @@ def _facts(row: Row) -> dict[str, Any]:
         "take": row.take,
         "attempt": row.attempt,
         "gateway": row.base_url,
+        "estimated_units": prices.estimate(row.request()),
+        "charged_units": row.charged,
         "error": row.error,
         "prompt": _prompt(row),
     }

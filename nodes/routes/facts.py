@@ -1,4 +1,4 @@
-"""The models and limits that the canvas shows. The front end has no copy of its own."""
+"""The models, limits and prices that the canvas shows. The front end has no copy of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from ..api.request.body import SHOT_PROMPT_MAX, SHOTS_MAX
 from ..api.request.capabilities import CAMERA_DURATION, CAMERA_MODE, MODELS
+from ..api.spending import prices
 
 
 def add_routes(routes: Any) -> None:
@@ -19,7 +20,10 @@ def add_routes(routes: Any) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """What each model can do, the only settings that allow a camera move, and the limits of a storyboard."""
+    """What each model can do, the only settings that allow a camera move, the limits of a storyboard, the prices.
+
+    ``prices.list`` has an entry for each model, mode and sound: units by the ``second``, or for certain ``lengths``.
+    """
     storyboards = [seconds for model in MODELS.values() if model.multi_shot for seconds in model.durations]
     return {
         "models": {name: model._asdict() for name, model in MODELS.items()},
@@ -29,5 +33,13 @@ def facts() -> dict[str, Any]:
             "prompt_max": SHOT_PROMPT_MAX,
             "shortest": min(storyboards),
             "longest": max(storyboards),
+        },
+        "prices": {
+            "date": prices.DATE,
+            "usd_per_unit": prices.USD_PER_UNIT,
+            "list": [
+                {"model_name": model, "mode": mode, "sound": sound, "second": price.second, "lengths": price.lengths}
+                for (model, mode, sound), price in prices.PRICES.items()
+            ],
         },
     }

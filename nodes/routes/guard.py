@@ -8,6 +8,7 @@ of them can already spend the key's money with a workflow. So the key belongs to
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -64,6 +65,26 @@ def _is_private(netloc: str) -> bool:
         name = name.rstrip(".")
         return bool(name) and ("." not in name or name.endswith(tuple(f".{ending}" for ending in _PRIVATE_NAMES)))
     return True
+
+
+async def json_body(request: Any, most: int) -> dict[str, Any]:
+    """The JSON object that a request brings.
+
+    Raises:
+        SetupError: it is longer than ``most`` bytes, or is not a JSON object.
+    """
+    body = b""
+    async for piece in request.content.iter_any():
+        body += piece
+        if len(body) > most:
+            raise SetupError("The request is longer than any that ComfyUI's own page sends.")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise SetupError("The request must be a JSON object.")
+    return found
 
 
 def guarded(work: Callable[[Any], Awaitable[dict[str, Any]]]) -> Callable[[Any], Awaitable[Any]]:

@@ -7,10 +7,8 @@ key in the environment takes precedence over a saved one, and none can be saved 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -79,9 +77,6 @@ def describe_key(directory: Path) -> dict[str, Any]:
 def save_key(directory: Path, text: object) -> None:
     """Save a key in the state directory. It replaces the saved key, if there is one.
 
-    Only the owner can read the file (0600), from the moment it exists. It is written completely or not at all. Windows
-    has no such mode: there the file inherits the access list of the user's profile, which also keeps out other users.
-
     Raises:
         SetupError: the environment has a key, the text cannot be a key, or the file cannot be written.
     """
@@ -91,21 +86,7 @@ def save_key(directory: Path, text: object) -> None:
             " Change the variable, or unset it, and restart ComfyUI."
         )
     key = settings.clean_key(text if isinstance(text, str) else "", "The key").get_secret_value()
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(prefix=f".{settings.KEY_FILE}-", dir=directory)
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as file:
-                file.write(key)
-                file.flush()
-                os.fsync(number)
-            Path(name).replace(directory / settings.KEY_FILE)
-        except OSError:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        raise SetupError(f"The key could not be saved: {error.strerror}. Check the state directory.") from None
+    settings.write_private(directory / settings.KEY_FILE, key, "The key")
 
 
 def _from_environment() -> bool:

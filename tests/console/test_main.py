@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import cli, command, node, submit
 from conftest import KEY, ROOT
 from graph import PLAIN
 
@@ -26,35 +26,6 @@ POSIX = pytest.mark.skipif(
 )
 
 CAMERA = {"type": "simple", "horizontal": 0, "vertical": 0, "pan": 0, "tilt": 0, "roll": 0, "zoom": 5}
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "nodes", *map(str, arguments)]
-
-
-def cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end. No traceback may ever come out of it."""
-    done = subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def node(kind: str, /, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
-
-
-def submit(**changes: Any) -> dict[str, Any]:
-    return node("KlingText2Video", **(PLAIN | changes))
 
 
 def bodies(stdout: str) -> list[dict[str, Any]]:

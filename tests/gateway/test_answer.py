@@ -157,7 +157,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
     ),
     "Q3 succeed": (
         kling("succeed", **done(duration="5"), final_unit_deduction="1.01"),
-        Task("866889456698785798", TaskStatus.SUCCEED, url=URL, request_id="3d67a2e2"),
+        Task("866889456698785798", TaskStatus.SUCCEED, url=URL, request_id="3d67a2e2", charged=1.01),
     ),
     "Q4 native with extras": (
         {

@@ -20,6 +20,7 @@ TREE = {
     "SetupError": errors.SetupError,
     "BalanceError": errors.BalanceError,
     "BusyError": errors.BusyError,
+    "LimitError": errors.LimitError,
     "UnavailableError": errors.UnavailableError,
     "OutcomeUnknown": errors.OutcomeUnknown,
     "TaskNotFound": errors.TaskNotFound,

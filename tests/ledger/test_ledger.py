@@ -21,7 +21,8 @@ from fault_tools import FAST, PATIENT, Process, Watch, opened, request, wait_unt
 from nodes.api.errors import SetupError
 from nodes.api.gateway.answer import Task
 from nodes.api.ledger.filelock import acquire, is_held
-from nodes.api.ledger.record import Ledger, Row, State
+from nodes.api.ledger.record import Ledger
+from nodes.api.ledger.row import Row, State
 from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
 
@@ -243,7 +244,7 @@ def test_a_database_without_a_version_is_filled(state: Path) -> None:
     with closing(Ledger(state)) as ledger:
         assert ledger.claim(row(), None)
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
     assert on_disk(state) == [(State.SENDING, None)] and not damaged_copies(state)
 
 
@@ -261,13 +262,13 @@ def test_rows_are_still_there_when_the_ledger_is_opened_again(state: Path) -> No
 def test_a_ledger_of_a_newer_version_stops_the_run_and_is_left_alone(state: Path) -> None:
     Ledger(state).close()
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     with Sandbox() as sandbox:
         with pytest.raises(SetupError, match="newer version of this pack"):
             submit_once(sandbox.base_url, state)
         assert sandbox.received == []
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     assert not damaged_copies(state)
 
 

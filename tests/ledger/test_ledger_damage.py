@@ -16,7 +16,8 @@ from fault_tools import PATIENT, Process, opened, submit
 
 from nodes.api.errors import SetupError
 from nodes.api.gateway.answer import Task
-from nodes.api.ledger.record import Ledger, Row, State
+from nodes.api.ledger.record import Ledger
+from nodes.api.ledger.row import Row, State
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["fault_fixtures"]

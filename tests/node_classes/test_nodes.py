@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nodes.api.request.body import CameraConfig, Shot, Text2VideoRequest
+from nodes.api.request.capabilities import MODELS
 from nodes.sandbox import Sandbox
 from nodes.sandbox.rules import ONE_TIER
 
@@ -55,7 +56,11 @@ def test_every_node_and_output_is_described(classes: dict[str, Any]):
 def test_limits_and_help_of_widgets_are_those_of_the_request(classes: dict[str, Any]):
     fields = Text2VideoRequest.model_fields
     text2video = widgets(classes["KlingText2Video"])
-    for name in ("model_name", "mode", "aspect_ratio", "sound"):
+    assert text2video["model_name"] == (
+        list(MODELS),
+        {"default": "kling-v3", "tooltip": fields["model_name"].description},
+    )
+    for name in ("mode", "aspect_ratio", "sound"):
         choices, options = text2video[name]
         assert tuple(choices) == get_args(fields[name].annotation)
         assert options["tooltip"] == fields[name].description
@@ -216,17 +221,21 @@ def test_the_task_id_is_given_and_the_receipt_holds_all_there_is_to_know(graph: 
     task_id, text = given["result"]
     receipt = json.loads(text)
     assert task_id == task.task_id
-    assert list(receipt) == ["task_id", "external_task_id", "request_id", "created_at", "reused", "notes", "request"]
+    assert list(receipt) == [
+        *("task_id", "external_task_id", "request_id", "created_at", "reused"),
+        *("estimate", "charged", "notes", "request"),
+    ]
     assert receipt["task_id"] == task_id
     assert receipt["external_task_id"] == task.external_task_id == receipt["request"]["external_task_id"]
     assert receipt["created_at"] == task.created_at
     assert len(receipt["request_id"]) == 36
     assert receipt["reused"] is False
+    assert receipt["estimate"] == {"units": 3, "list_price_usd": 0.42, "price_list_of": "2026-09"}
+    assert receipt["charged"] is None
     assert receipt["notes"] == []
     assert receipt["request"] == task.body
-    assert given["ui"] == {
-        "kling": [{"task_id": task_id, "external_task_id": task.external_task_id, "reused": False, "notes": []}]
-    }
+    names = ("task_id", "external_task_id", "reused", "estimate", "charged", "notes")
+    assert given["ui"] == {"kling": [{name: receipt[name] for name in names}]}
 
 
 def test_the_receipt_holds_neither_key_nor_host(graph: Graph, gateway: Sandbox):

@@ -77,14 +77,14 @@ def test_from_a_prompt_to_a_file(gateway: Sandbox, host: Watcher) -> None:
     assert path.read_bytes() == clip(gateway, task_id)
     assert path.parent == host.temp_dir()
     assert url == f"{gateway.origin}/files/{task_id}.mp4"
-    assert host.lines[-1] == f"done: {task_id}, 0.0 MB"
+    assert host.lines[-1] == f"done: {task_id}, 0.0 MB, 1 units charged"
     assert host.bar[-1] == 1
     assert not gateway.warnings
 
 
 def test_what_goes_into_the_history_has_no_link(gateway: Sandbox, host: Watcher) -> None:
     task_id = submit(host)
-    assert fetch(host, task_id)["ui"] == {"kling": [{"task_id": task_id}]}
+    assert fetch(host, task_id)["ui"] == {"kling": [{"task_id": task_id, "charged": 3.0}]}
 
 
 @pytest.mark.parametrize("kind", ["base64_id", "prefixed_id", "task_id"])

@@ -146,7 +146,8 @@ def test_what_widgets_alone_can_tell_is_said_before_the_run(graph: Graph, bad: B
 def test_an_unknown_model_is_refused_with_those_that_there_are(graph: Graph, gateway: Sandbox):
     assert graph.problems(model_name="kling-v2-6") == [
         "- KlingText2Video, model_name: is 'kling-v2-6'; allowed: kling-v1, kling-v1-6, kling-v2-master,"
-        " kling-v2-1-master, kling-v2-5-turbo or kling-v3. Choose one of these."
+        " kling-v2-1-master, kling-v2-5-turbo, kling-v3. Choose one of these. If the gateway offers the other one, add"
+        " its name to KLING_EXTRA_MODELS in the environment and restart ComfyUI."
     ]
     assert gateway.received == []
 

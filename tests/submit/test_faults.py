@@ -19,7 +19,7 @@ from fault_tools import request as graph
 from graph import PLAIN
 
 from nodes.api.errors import GraphError, OutcomeUnknown
-from nodes.api.ledger.record import State
+from nodes.api.ledger.row import State
 from nodes.api.submit.loop import Submission
 from nodes.api.submit.loop import submit as submit_request
 from nodes.host import ConsoleHost, use

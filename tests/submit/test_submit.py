@@ -36,7 +36,7 @@ from nodes.api.errors import (
     TaskFailed,
     UnavailableError,
 )
-from nodes.api.ledger.record import State
+from nodes.api.ledger.row import State
 from nodes.api.submit.account import Account, failures_so_far, open_account
 from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
@@ -63,15 +63,15 @@ def test_the_recipe_of_the_external_task_id_is_what_it_always_was(state: Path) -
     camera = {"type": "simple", "config": {"zoom": -2.5}}
     rich = {"model_name": "kling-v1", "camera_control": camera, "negative_prompt": "rain", "cfg_scale": 1}
     with opened("https://gateway.example/kling", state) as account:
-        plain = account.sender.preview(request("A lighthouse at dusk."), 1)
+        plain = account.sender.preview(request("A lighthouse at dusk."), 1).body
         assert plain.pop("external_task_id") == "comfyui-b607cc6b229706c90a3540ec2302b4b0"
         assert json.dumps(plain, sort_keys=True) == PLAIN_BODY
         assert (
-            account.sender.preview(request("A lighthouse at dusk."), 2)["external_task_id"]
+            account.sender.preview(request("A lighthouse at dusk."), 2).body["external_task_id"]
             == "comfyui-e00984bbdf540d10eb0d23b4b3c1fec8"
         )
         assert (
-            account.sender.preview(request("海边的灯塔 🌊", **rich), 1)["external_task_id"]
+            account.sender.preview(request("海边的灯塔 🌊", **rich), 1).body["external_task_id"]
             == "comfyui-2940d7a92d34f1c1a498c8fb2009f81f"
         )
     parts = ("1", INSTALLATION, "https://gateway.example/kling", PLAIN_BODY, "1", "1")
@@ -84,15 +84,15 @@ def test_another_installation_gateway_take_or_value_is_another_external_task_id(
         with opened(base_url, tmp_path / name) as account:
             for take in (1, 2):
                 for changes in ({}, {"cfg_scale": 0.55}, {"prompt": "A lighthouse at dusk"}):
-                    found.add(account.sender.preview(request(**changes), take)["external_task_id"])
+                    found.add(account.sender.preview(request(**changes), take).body["external_task_id"])
     assert len(found) == 3 * 2 * 3
 
 
 def test_a_preview_is_what_is_sent_afterwards(sandbox: Sandbox, account: Account) -> None:
     shown = account.sender.preview(request(), 1)
-    assert submit(account).body == shown
-    assert sandbox.creates() == [shown]
-    assert account.sender.preview(request(), 1) == shown
+    assert shown.buys and submit(account).body == shown.body
+    assert sandbox.creates() == [shown.body]
+    assert account.sender.preview(request(), 1) == (shown.body, False)
 
 
 def test_the_same_again_is_answered_without_any_network_also_after_a_restart(

@@ -26,7 +26,8 @@ from nodes.api.errors import (
     KlingError,
     OutcomeUnknown,
 )
-from nodes.api.ledger.record import State
+from nodes.api.ledger.row import State
+from nodes.api.spending.limits import NO_LIMITS
 from nodes.api.submit.account import Account
 from nodes.sandbox import Sandbox
 
@@ -97,7 +98,7 @@ def test_a_row_that_somebody_sent_again_meanwhile_is_not_taken_for_the_one_prove
     claimed = account.ledger.claim(absent, absent)
     assert claimed
     account.sender._record(claimed, account.client.create(claimed.request()))
-    step = account.sender.advance(request(), 1, absent)
+    step = account.sender.advance(request(), 1, absent, NO_LIMITS)
     assert step.result is None and step.is_lost
     assert len(sandbox.creates()) == 2
     assert submit(patient).task_id in sandbox.tasks and len(sandbox.tasks) == 1

@@ -23,7 +23,7 @@ from fault_tools import (
     wait_until,
 )
 
-from nodes.api.ledger.record import State
+from nodes.api.ledger.row import State
 from nodes.api.running import threads as waiting
 from nodes.api.submit.account import Account
 from nodes.api.submit.loop import Submission

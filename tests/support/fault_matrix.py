@@ -23,7 +23,7 @@ from body_schema import assert_all_bodies_fit
 from fault_tools import FAST, LIMIT, PATIENT, Cancelled, Watch, opened, request
 
 from nodes.api.errors import KlingError, OutcomeUnknown
-from nodes.api.ledger.record import State
+from nodes.api.ledger.row import State
 from nodes.api.submit.account import Account
 from nodes.api.submit.loop import Submission
 from nodes.api.submit.loop import submit as submit_request

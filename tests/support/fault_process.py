@@ -13,6 +13,7 @@ from fault_tools import PATIENT, Watch, opened, request
 
 from nodes.api.errors import KlingError
 from nodes.api.ledger.record import Ledger
+from nodes.api.spending import limits
 from nodes.api.submit.account import Account
 from nodes.api.submit.loop import submit as submit_request
 
@@ -35,7 +36,8 @@ def submit(base_url: str, state: str, prompts: list[str]) -> list[dict[str, Any]
 
 
 async def submitted(account: Account, prompts: list[str]) -> list[dict[str, Any]]:
-    tries = [submit_request(account, request(prompt), 1, Watch()) for prompt in prompts]
+    allowed = limits.load(account.settings.state_dir)
+    tries = [submit_request(account, request(prompt), 1, Watch(), allowed) for prompt in prompts]
     return [told(result) for result in await asyncio.gather(*tries, return_exceptions=True)]
 
 

@@ -20,7 +20,7 @@ from conftest import KEY, PYTHONPATH, unmeasured
 from pydantic import SecretStr
 
 from nodes.api.gateway.client import Client
-from nodes.api.ledger.record import Row
+from nodes.api.ledger.row import Row
 from nodes.api.pace import Pace
 from nodes.api.request.body import Text2VideoRequest
 from nodes.api.settings import Settings

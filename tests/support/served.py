@@ -16,6 +16,7 @@ import pytest
 import requests
 from conftest import KEY
 
+from nodes import NODE_CLASS_MAPPINGS
 from nodes.routes import add_routes
 from nodes.sandbox import Sandbox
 
@@ -33,7 +34,7 @@ def server(directory: Path) -> Iterator[str]:
     from aiohttp import web
 
     routes = web.RouteTableDef()
-    add_routes(routes, lambda: directory)
+    add_routes(routes, lambda: directory, NODE_CLASS_MAPPINGS)
     app = web.Application()
     app.add_routes(routes)
     loop = asyncio.new_event_loop()

@@ -19,7 +19,7 @@ from watching import QUICK, Clock, Watcher, asked, open_gateway, submitted
 from wire import http, sends_and_closes, wire
 
 from nodes.api.errors import BalanceError, GraphError, SetupError, TaskFailed, TaskNotFound, UnavailableError
-from nodes.api.ledger.record import State
+from nodes.api.ledger.row import State
 from nodes.api.pace import Pace
 from nodes.api.running.progress import clock as shown_time
 from nodes.api.running.threads import WORKERS, in_thread

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..errors import KlingError, SetupError, TaskFailed, TaskNotFound, UnavailableError
+from ..spending.prices import charge
 from .codes import AFTER_SENDING, CODES, GATEWAY_CODES, HTTP_STATUSES, MAY_HAVE_WORKED
 
 
@@ -46,6 +47,7 @@ class Task:
         reason: why the task failed, in Kling's words; empty if it has not failed.
         url: the link to the video, only for a task that succeeded.
         created_at: Unix time in milliseconds.
+        charged: the units that Kling charged; None as long as the answer does not say.
     """
 
     task_id: str
@@ -55,6 +57,7 @@ class Task:
     url: str | None = None
     created_at: int | None = None
     request_id: str | None = None
+    charged: float | None = None
 
 
 class Unreadable(Exception):
@@ -120,6 +123,7 @@ def read_task(answer: Mapping[str, Any]) -> Task:
         url=_video_url(layers) if status == TaskStatus.SUCCEED else None,
         created_at=_milliseconds(_first(layers, "created_at") or _first(layers, "submit_time")),
         request_id=_first(layers, "request_id"),
+        charged=_charged(layers),
     )
 
 
@@ -192,6 +196,11 @@ def _milliseconds(text: str | None) -> int | None:
 
 def _is_url(value: object) -> bool:
     return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def _charged(layers: list[Mapping[str, Any]]) -> float | None:
+    found = (charge(layer.get("final_unit_deduction")) for layer in layers)
+    return next((units for units in found if units is not None), None)
 
 
 def _video_url(layers: list[Mapping[str, Any]]) -> str | None:

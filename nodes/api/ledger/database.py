@@ -250,6 +250,19 @@ def _set_aside(path: Path, rescued: int) -> None:
     )
 
 
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Write everything in the block, or nothing if it raises. No other process writes meanwhile."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
 def damage(what: str) -> sqlite3.DatabaseError:
     """The error for content that must be damaged although SQLite itself reports nothing."""
     return sqlite3.DatabaseError(f"{what} is malformed")

@@ -6,32 +6,18 @@ open. It never holds the key.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, get_type_hints
 
 from ..gateway.answer import Task
-from .database import LedgerFile, damage, passing_over_damage
-
-
-class State:
-    """The states of a row.
-
-    A task may exist in SENDING and UNKNOWN, exists in ACCEPTED, and ended without a video in FAILED.
-    """
-
-    UNSENT: Final = "unsent"
-    SENDING: Final = "sending"
-    UNKNOWN: Final = "unknown"
-    ACCEPTED: Final = "accepted"
-    REFUSED: Final = "refused"
-    FAILED: Final = "failed"
-
+from ..spending import prices
+from ..spending.limits import DAY, NO_LIMITS, Limits, Spent
+from .database import LedgerFile, damage, passing_over_damage, transaction
+from .row import MAY_BE_PAID, Row, State
 
 _MIGRATIONS = [
     """
@@ -57,68 +43,29 @@ _MIGRATIONS = [
     CREATE INDEX by_task ON submissions (base_url, task_id);
     CREATE INDEX unsettled ON submissions (state) WHERE state IN ('sending', 'unknown');
     """,
+    """
+    ALTER TABLE submissions ADD COLUMN counted_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE submissions ADD COLUMN charged REAL;
+    UPDATE submissions SET counted_at = sent_at WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
+    CREATE TABLE clock (followed REAL NOT NULL);
+    CREATE INDEX counted ON submissions (counted_at) WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
+    CREATE INDEX charges ON submissions (accepted_at) WHERE charged IS NOT NULL;
+    """,
 ]
 """One script for each schema version, in order. Scripts are added, never changed."""
 
+
+_LATER_COLUMNS = {"counted_at": "0.0", "charged": "NULL"}
+"""Columns that the first schema lacks, with their values for its rows."""
+
+_COUNTED = "state IN ('sending', 'unknown', 'accepted', 'failed')"
+"""``MAY_BE_PAID`` in SQL, written as in the index ``counted``: SQLite would not use it otherwise."""
+
+_CLOCK_JUMP = 60.0
+"""A clock that differs by more seconds from the time that has passed was set."""
+
 _TIMES_END = 1e11
 """A Unix time of the year 5138. A later time in a row is damage."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One submission.
-
-    Attributes:
-        external_task_id: unique at one gateway.
-        fingerprint: the same for two submissions with the same gateway, body and take.
-        attempt: counts the submissions of one fingerprint. A new one follows a failed or outdated task.
-        state: one of ``State``.
-        body: the request body as JSON text.
-        owner: the process that sends the request, while ``state`` is ``sending``.
-        created_at, sent_at, accepted_at: Unix time in seconds, 0 for not yet.
-        task_created_at: the gateway's time in milliseconds.
-        error: why the request was refused, its answer lost, or the task failed.
-    """
-
-    base_url: str = field(repr=False)
-    external_task_id: str
-    fingerprint: str
-    attempt: int
-    take: int
-    state: str
-    body: str = field(repr=False)
-    owner: str = ""
-    created_at: float = 0
-    sent_at: float = 0
-    accepted_at: float = 0
-    task_id: str | None = None
-    task_created_at: int | None = None
-    request_id: str | None = None
-    error: str = ""
-
-    def request(self) -> Mapping[str, Any]:
-        """The body as it was sent. It is empty where damage made its text unreadable."""
-        with suppress(ValueError, RecursionError):
-            body = json.loads(self.body)
-            return body if isinstance(body, dict) else {}
-        return {}
-
-    def task(self) -> Task:
-        """What the ledger knows about the task of an accepted row."""
-        return Task(str(self.task_id), created_at=self.task_created_at, request_id=self.request_id)
-
-    def accepted(self, task: Task) -> Row:
-        """The row with ``task`` in it."""
-        return replace(
-            self,
-            state=State.ACCEPTED,
-            accepted_at=time.time(),
-            task_id=task.task_id,
-            task_created_at=task.created_at,
-            request_id=task.request_id,
-            error="",
-        )
-
 
 _COLUMNS = [field.name for field in fields(Row)]
 _TYPES = tuple(get_type_hints(Row)[column] for column in _COLUMNS)
@@ -140,6 +87,7 @@ class Ledger:
         self.owner = self._file.owner
         self.installation_id = self._file.installation_id
         self.failures = 0
+        self._clock = time.time() - _steady_time()
 
     def close(self) -> None:
         """Close the file, and let other processes know that this one is done."""
@@ -168,27 +116,88 @@ class Ledger:
 
     # Changes
 
-    def claim(self, row: Row, seen: Row | None) -> Row | None:
+    def claim(self, row: Row, seen: Row | None, limits: Limits = NO_LIMITS) -> Row | None:
         """Mark ``row`` as being sent by this process, if nobody has changed it since it was read.
 
         Args:
             seen: the row as the caller read it, None if there was none.
+            limits: what may be spent. They are checked in the transaction of the claim.
 
         Returns:
             The row as it is now. None if somebody else was faster; then nothing may be sent.
+
+        Raises:
+            LimitError: the limits do not allow another submission.
         """
-        now = time.time()
+
+        def work(connection: sqlite3.Connection) -> Row | None:
+            if limits.window:
+                self._follow_clock(connection)
+            with transaction(connection):
+                # Taken in the transaction: a claim that had to wait for others must not look older than they do.
+                now = time.time()
+                claimed = self._claimed(row, seen, now)
+                if seen is None:
+                    won = _insert_new(connection, claimed)
+                else:
+                    unchanged = "state = ? AND sent_at = ?"
+                    won = _update(connection, claimed, unchanged, seen.state, seen.sent_at)
+                # After the claim, so that a loser is told that somebody was faster. An error takes the claim back.
+                if won and limits.window:
+                    counted = _counted(connection, now - limits.window)
+                    others = [other.spent() for other in counted if not _same(other, row)]
+                    request = row.request()
+                    is_guess = prices.estimate(request) is None
+                    limits.check(others, prices.at_most(request), now, is_guess=is_guess)
+            return claimed if won else None
+
+        return self._file.run(work)
+
+    def _claimed(self, row: Row, seen: Row | None, now: float) -> Row:
         if seen and seen.sent_at == now:
             now += 1e-6  # each claim needs a time of its own, and some clocks tick slowly
         created_at = seen.created_at if seen else now
-        claimed = replace(row, state=State.SENDING, owner=self.owner, created_at=created_at, sent_at=now)
-        if seen is None:
-            won = self._file.run(lambda connection: _insert_new(connection, claimed))
-        else:
-            won = self._file.run(
-                lambda connection: _update(connection, claimed, "state = ? AND sent_at = ?", seen.state, seen.sent_at)
-            )
-        return claimed if won else None
+        return replace(row, state=State.SENDING, owner=self.owner, created_at=created_at, sent_at=now, counted_at=now)
+
+    def spent(self, limits: Limits) -> list[Spent]:
+        """Everything that counts towards the limits now."""
+
+        def work(connection: sqlite3.Connection) -> list[Spent]:
+            self._follow_clock(connection)
+            return [row.spent() for row in _counted(connection, time.time() - limits.window)]
+
+        return self._file.run(work)
+
+    def _follow_clock(self, connection: sqlite3.Connection) -> None:
+        """Move the counted rows along with a clock that was set, so that it frees no place and holds none for longer.
+
+        A clock that was set forward would make them look old. One that was set back would let them count for more than
+        their time. This is not part of the transaction of a claim: a claim that the limits refuse must not undo it.
+        """
+        now = time.time()
+        clock = now - _steady_time()
+        jump = clock - self._clock
+        was_set = abs(jump) > _CLOCK_JUMP
+        where = f"WHERE {_COUNTED} AND counted_at"
+        wrong = (
+            connection.execute(f"SELECT 1 FROM submissions {where} {condition} LIMIT 1").fetchone()
+            for condition in (f"> {now + _CLOCK_JUMP}", "= 0")
+        )
+        if not was_set and not any(wrong):
+            return
+        with transaction(connection):
+            connection.execute(f"UPDATE submissions SET counted_at = sent_at {where} = 0")
+            if was_set:
+                # Every process sees the clock being set, but the rows move once.
+                followed = connection.execute("SELECT followed FROM clock").fetchone()
+                if jump > 0 and not (followed and abs(clock - followed[0]) < _CLOCK_JUMP):
+                    moved = f"UPDATE submissions SET counted_at = counted_at + ? {where} > ?"
+                    connection.execute(moved, (jump, now - jump - DAY))
+                connection.execute("DELETE FROM clock")
+                connection.execute("INSERT INTO clock VALUES (?)", (clock,))
+            connection.execute(f"UPDATE submissions SET counted_at = ? {where} > ?", (now, now))
+        if was_set:
+            self._clock = clock
 
     def accept(self, row: Row, task: Task) -> None:
         """Record the task that was made. Only ``fail`` changes the row after that."""
@@ -200,12 +209,24 @@ class Ledger:
         Args:
             row: as ``claim`` returned it. If it was claimed again since then, nothing is changed.
         """
-        settled = replace(row, state=state, error=error)
+        counted_at = row.counted_at if state in MAY_BE_PAID else 0
+        settled = replace(row, state=state, error=error, counted_at=counted_at)
         self._record(settled, "state = 'sending' AND owner = ? AND sent_at = ?", row.owner, row.sent_at)
 
     def _record(self, row: Row, condition: str, *values: object) -> None:
         """Write the new state of ``row``. If the file was replaced meanwhile, the new one may lack the row."""
         self._file.run(lambda connection: _update(connection, row, condition, *values) or _insert(connection, row))
+
+    def charge(self, base_url: str, task_id: str, units: float) -> None:
+        """Record what Kling charged for a task."""
+        statement = "UPDATE submissions SET charged = ? WHERE base_url = ? AND task_id = ? AND charged IS NOT ?"
+        self._file.run(lambda connection: connection.execute(statement, (units, base_url, task_id, units)))
+
+    def last_charges(self) -> dict[prices.Tariff, float]:
+        """What the newest task of each tariff was charged."""
+        newest_last = reversed(self._select("WHERE charged IS NOT NULL ORDER BY accepted_at DESC LIMIT 1000"))
+        found = ((prices.tariff(row.request()), row.charged) for row in newest_last if row.state == State.ACCEPTED)
+        return {tariff: charged for tariff, charged in found if tariff and charged is not None}
 
     def fail(self, base_url: str, task_id: str, reason: str) -> None:
         """Record that a task ended without a video, so that the same graph may be paid again."""
@@ -219,6 +240,23 @@ class Ledger:
     def _select(self, where: str, *values: object) -> list[Row]:
         query = f"{_SELECT} {where}"
         return self._file.run(lambda connection: [_row(found) for found in connection.execute(query, values)])
+
+
+def _steady_time() -> float:
+    """Seconds by a clock that nobody sets and that goes on while the computer sleeps."""
+    for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):  # Linux, macOS
+        if hasattr(time, name):
+            return time.clock_gettime(getattr(time, name))
+    return time.monotonic()
+
+
+def _counted(connection: sqlite3.Connection, since: float) -> list[Row]:
+    query = f"{_SELECT} WHERE {_COUNTED} AND (counted_at > ? OR counted_at = 0)"
+    return [_row(found) for found in connection.execute(query, (since,))]
+
+
+def _same(one: Row, other: Row) -> bool:
+    return (one.base_url, one.external_task_id) == (other.base_url, other.external_task_id)
 
 
 def _row(columns: tuple[Any, ...]) -> Row:
@@ -245,9 +283,15 @@ def _rescue(damaged: sqlite3.Connection, new: sqlite3.Connection) -> int:
 
 def _readable(damaged: sqlite3.Connection) -> Iterator[Row]:
     """The rows before the first damage, read from both ends of the table. Indexes are not used; they may be damaged."""
+    has: set[str] = set()
+    with passing_over_damage():
+        has = {name for _, name, *_ in damaged.execute("PRAGMA table_info(submissions)")}
+    columns_now = ", ".join(name if name in has else _LATER_COLUMNS.get(name, name) for name in _COLUMNS)
     for order in ("ASC", "DESC"):
         with passing_over_damage():
-            for columns in damaged.execute(f"{_SELECT} ORDER BY base_url {order}, external_task_id {order}"):
+            for columns in damaged.execute(
+                f"SELECT {columns_now} FROM submissions ORDER BY base_url {order}, external_task_id {order}"
+            ):
                 with passing_over_damage():
                     yield _row(columns)
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -27,13 +28,13 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from . import rules, wording
+from .capabilities import EXTRA_VARIABLE, MODELS, extra_models
 
 PROMPT_MAX = 2500
 SHOT_PROMPT_MAX = 512
 SHOTS_MAX = rules.SHOTS_MAX
 EXTERNAL_TASK_ID_MAX = 64
 
-ModelName = Literal["kling-v1", "kling-v1-6", "kling-v2-master", "kling-v2-1-master", "kling-v2-5-turbo", "kling-v3"]
 Mode = Literal["std", "pro"]
 Sound = Literal["on", "off"]
 AspectRatio = Literal["16:9", "9:16", "1:1"]
@@ -54,6 +55,18 @@ def _writable(text: str) -> str:
             {"code": f"{ord(found[0]):04X}", "position": found.start() + 1},
         )
     return text
+
+
+def _known_model(name: object) -> object:
+    known = [*MODELS, *extra_models()]
+    if name not in known:
+        raise PydanticCustomError(
+            "unknown_model",
+            "is {value}; allowed: {models}. Choose one of these. If the gateway offers the other one, add its name to"
+            " {variable} in the environment and restart ComfyUI.",
+            {"value": wording.quoted(name), "models": ", ".join(known), "variable": EXTRA_VARIABLE},
+        )
+    return name
 
 
 def _http_url(text: str) -> str:
@@ -169,7 +182,7 @@ class Text2VideoRequest(_Part):
     lists every problem of the body.
     """
 
-    model_name: ModelName = Field(
+    model_name: Annotated[str, BeforeValidator(_known_model)] = Field(
         description="The model. It decides which lengths, sound, camera moves and storyboards are possible."
     )
     prompt: Prompt | None = Field(

@@ -7,7 +7,15 @@ page (the list of models). Where they disagree, the newest source and what was o
 
 from __future__ import annotations
 
+import os
+import re
+from functools import cache
 from typing import NamedTuple
+
+from ..errors import SetupError
+from .wording import quoted
+
+_NAME = re.compile(r"[^/\\?#%\s\x00-\x20\x7f-\U0010ffff]{1,64}")
 
 
 class Model(NamedTuple):
@@ -38,6 +46,29 @@ MODELS: dict[str, Model] = {
     "kling-v2-5-turbo": Model(_FIVE_OR_TEN),
     "kling-v3": Model(tuple(range(3, 16)), sound=True, multi_shot=True, camera_control="disputed"),
 }
+
+EXTRA_VARIABLE = "KLING_EXTRA_MODELS"
+
+
+@cache
+def extra_models() -> tuple[str, ...]:
+    """Names of further models, from the environment. Nothing is known about what these models can do.
+
+    The variable is read once for a process, so that the page and a run see the same models.
+
+    Raises:
+        SetupError: a name cannot be one.
+    """
+    found = dict.fromkeys(name.strip() for name in os.environ.get(EXTRA_VARIABLE, "").split(","))
+    names = tuple(name for name in found if name and name not in MODELS)
+    wrong = [name for name in names if not _NAME.fullmatch(name)]
+    if wrong:
+        raise SetupError(
+            f"{EXTRA_VARIABLE}: {quoted(wrong[0])} cannot be the name of a model. Up to 64 visible ASCII characters are"
+            " allowed, without / \\ ? # %, and commas between the names. Correct it and restart ComfyUI."
+        )
+    return names
+
 
 DURATIONS = sorted({seconds for model in MODELS.values() for seconds in model.durations})
 """Every length that some model can make, in seconds."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from .capabilities import CAMERA_DURATION, CAMERA_MODE, DURATIONS, MODELS, with_ability
+from .capabilities import CAMERA_DURATION, CAMERA_MODE, DURATIONS, MODELS, Model, with_ability
 from .wording import is_blank, quoted
 
 Location = tuple[str | int, ...]
@@ -117,8 +117,16 @@ def _part(whole: object, name: str, default: object = None) -> Any:
     return whole.get(name, default) if isinstance(whole, Mapping) else getattr(whole, name, default)
 
 
+def _facts(body: Mapping[str, Any]) -> Model:
+    """What the model can do. A model that nothing is known about may do everything; the gateway decides."""
+    return MODELS.get(body["model_name"], _ANYTHING)
+
+
+_ANYTHING = Model(tuple(DURATIONS), sound=True, multi_shot=True, camera_control="disputed", cfg_scale=True)
+
+
 def _multi_shot_model(body: Mapping[str, Any]) -> Iterator[Problem]:
-    if body.get("multi_shot") and not MODELS[body["model_name"]].multi_shot:
+    if body.get("multi_shot") and not _facts(body).multi_shot:
         able = ", ".join(with_ability("multi_shot"))
         yield Problem(
             ("multi_shot",),
@@ -129,7 +137,7 @@ def _multi_shot_model(body: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _length(body: Mapping[str, Any]) -> Iterator[Problem]:
     duration = body["duration"]
-    allowed = MODELS[body["model_name"]].durations
+    allowed = _facts(body).durations
     if _seconds(duration) not in allowed:
         choice = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 2 else " or ".join(map(str, allowed))
         able = " or ".join(name for name, model in MODELS.items() if _seconds(duration) in model.durations)
@@ -154,7 +162,7 @@ def _sum(body: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _sound(body: Mapping[str, Any]) -> Iterator[Problem]:
-    if body.get("sound") == "on" and not MODELS[body["model_name"]].sound:
+    if body.get("sound") == "on" and not _facts(body).sound:
         able = ", ".join(with_ability("sound"))
         yield Problem(
             ("sound",), f"is on; {body['model_name']} cannot make sound. Set it to off, or set model_name to {able}."
@@ -164,13 +172,13 @@ def _sound(body: Mapping[str, Any]) -> Iterator[Problem]:
 def _camera_model(body: Mapping[str, Any]) -> Iterator[Problem]:
     if body.get("camera_control") is None:
         return
-    model = body["model_name"]
-    if MODELS[model].camera_control == "no":
+    model, camera_control = body["model_name"], _facts(body).camera_control
+    if camera_control == "no":
         yield Problem(
             ("camera_control",),
             f"is not possible with {model}. Disconnect it, or set model_name to kling-v1 (std, 5 s).",
         )
-    if MODELS[model].camera_control == "yes" and (body["mode"], body["duration"]) != (
+    if camera_control == "yes" and (body["mode"], body["duration"]) != (
         CAMERA_MODE,
         str(CAMERA_DURATION),
     ):

@@ -41,6 +41,11 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="kling")
 
 
+async def call(function: Callable[..., T], *args: object) -> T:
+    """Run a short ``function`` in one of our threads, for a route: the host's own threads stay free."""
+    return await asyncio.wrap_future(_pool().submit(function, *args))
+
+
 async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *args: object) -> T:
     """Run ``function`` in a worker thread. Cancel ends the wait, but never a call that has begun.
 

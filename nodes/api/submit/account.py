@@ -20,6 +20,9 @@ class Account:
         pace: the waiting times; tests shorten them.
         client: used instead of one made from ``settings``.
 
+    Attributes:
+        under_way: how many submissions of this process have begun and not ended.
+
     Raises:
         SetupError: the ledger cannot be used.
     """
@@ -30,6 +33,7 @@ class Account:
         self.client = client or Client(settings, connections=WORKERS)
         self.ledger = Ledger(settings.state_dir)
         self.sender = Sender(settings.base_url, self.client, self.ledger)
+        self.under_way = 0
 
 
 _accounts: dict[Settings, Account] = {}

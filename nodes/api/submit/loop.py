@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import BusyError, KlingError, OutcomeUnknown, TaskFailed, TaskNotFound, UnavailableError
+from ..errors import BusyError, KlingError, LimitError, OutcomeUnknown, TaskFailed, TaskNotFound, UnavailableError
 from ..gateway.answer import Task, TaskStatus, task_failed
 from ..gateway.outcome import Outcome, PostResult, pause_before_resend
-from ..ledger.record import Row, State
+from ..ledger.row import Row, State
 from ..request.body import Text2VideoRequest
 from ..running.threads import Watcher, in_thread, sleep
+from ..spending.limits import NO_LIMITS, Limits
 from .account import Account
 
 
@@ -30,6 +31,7 @@ class Submission:
         reused: whether the task existed before, so that nothing was paid now.
         created_at: Unix time in milliseconds by the gateway's clock, None if it did not say.
         body: the request as it was sent.
+        charged: the units that Kling charged, None as long as that is unknown.
         notes: remarks for the user about this submission.
     """
 
@@ -39,6 +41,7 @@ class Submission:
     created_at: int | None
     reused: bool
     body: Mapping[str, Any]
+    charged: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -53,21 +56,44 @@ class _Tally:
         return Outcome.ACCEPTED in self.tries or Outcome.LOST in self.tries
 
 
-async def submit(account: Account, request: Text2VideoRequest, take: int, watcher: Watcher) -> Submission:
+async def submit(
+    account: Account, request: Text2VideoRequest, take: int, watcher: Watcher, limits: Limits = NO_LIMITS
+) -> Submission:
     """Make sure that there is exactly one task for ``request`` and ``take``.
+
+    Args:
+        limits: what may be spent. A task that exists is reused whatever they say.
 
     Raises:
         GraphError: refused, or the user's external_task_id belongs to another request.
+        LimitError: the limits do not allow another task.
         SetupError, BalanceError, BusyError, UnavailableError: refused or not reached; no task was made.
         OutcomeUnknown: a task may exist; running again looks it up first.
         TaskFailed: the task was found and has failed.
     """
+    account.under_way += 1
+    try:
+        return await _submit(account, request, take, watcher, limits)
+    except LimitError as error:
+        reached = error
+    finally:
+        account.under_way -= 1
+    # ComfyUI ends the whole run with the first error. The nodes whose requests were sent keep their results this way.
+    while account.under_way:
+        watcher.show("the spending limit is reached; waiting for the other submissions of this run")
+        await sleep(account.pace.slice, watcher, account.pace)
+    raise reached
+
+
+async def _submit(
+    account: Account, request: Text2VideoRequest, take: int, watcher: Watcher, limits: Limits
+) -> Submission:
     sender, pace = account.sender, account.pace
     tally = _Tally()
     watcher.show("sending")
     absent = None
     while True:
-        step = await in_thread(watcher, pace, sender.advance, request, take, absent)
+        step = await in_thread(watcher, pace, sender.advance, request, take, absent, limits)
         if step.result:
             tally.tries[step.result.outcome] += 1
             if step.result.task:
@@ -157,6 +183,7 @@ def _submission(account: Account, row: Row, task: Task, tally: _Tally) -> Submis
         task.created_at,
         reused=not tally.paid(),
         body=row.request(),
+        charged=task.charged,
         notes=notes,
     )
 

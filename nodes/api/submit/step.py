@@ -13,15 +13,17 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import GraphError, KlingError, SetupError, TaskNotFound, UnavailableError
 from ..gateway.answer import Task, TaskStatus
 from ..gateway.client import Client
 from ..gateway.outcome import Outcome, PostResult
-from ..ledger.record import Ledger, Row, State
+from ..ledger.record import Ledger
+from ..ledger.row import Row, State
 from ..pace import LONGEST_POST, RESULT_LIFE
 from ..request.body import Text2VideoRequest
+from ..spending.limits import Limits
 
 _log = logging.getLogger("kling")
 
@@ -48,6 +50,18 @@ class Step:
     is_lost: bool = False
 
 
+class Preview(NamedTuple):
+    """A submission that nobody has sent yet.
+
+    Attributes:
+        body: the request.
+        buys: whether sending it makes a new task. Otherwise one exists or may exist, and is reused.
+    """
+
+    body: dict[str, Any]
+    buys: bool
+
+
 class Sender:
     """Decides which submissions to one gateway may be sent, and sends them.
 
@@ -61,8 +75,8 @@ class Sender:
         self._active_lock = threading.Lock()
         self._unrecorded: dict[str, tuple[Row, Task]] = {}
 
-    def preview(self, request: Text2VideoRequest, take: int) -> dict[str, Any]:
-        """The body that ``advance`` would send now.
+    def preview(self, request: Text2VideoRequest, take: int) -> Preview:
+        """What ``advance`` would send now.
 
         Raises:
             GraphError: the user's external_task_id belongs to another request, or its task is over.
@@ -71,16 +85,19 @@ class Sender:
         step = self._plan(request, take)
         if step.seen and _is_outdated(step.seen):
             step = self._plan(request, take, gone=step.seen)
-        return dict(step.row.request())
+        buys = step.seen is None or step.seen.state in (State.UNSENT, State.REFUSED)
+        return Preview(dict(step.row.request()), buys)
 
-    def advance(self, request: Text2VideoRequest, take: int, absent: Row | None) -> Step:
+    def advance(self, request: Text2VideoRequest, take: int, absent: Row | None, limits: Limits) -> Step:
         """Find out where the submission stands and, if it may be sent, send it once.
 
         Args:
             absent: a row whose task is proven not to exist. It is sent again only if the ledger still has it unchanged.
+            limits: what may be spent.
 
         Raises:
             GraphError: the user's external_task_id belongs to another request, or its task is over.
+            LimitError: the limits do not allow another submission.
             SetupError: the ledger cannot be used.
             UnavailableError, KlingError: a task of this submission is old, and the gateway does not say whether it is
                 still there.
@@ -91,7 +108,7 @@ class Sender:
                 return step
             step = self._plan(request, take, gone=step.seen)
         if step.seen is None or step.seen.state in (State.UNSENT, State.REFUSED) or step.seen == absent:
-            return self._post(step)
+            return self._post(step, limits)
         is_sending = self._is_sending(step.seen)
         return replace(step, is_sending=is_sending, is_lost=_is_lost(step.seen, is_sending))
 
@@ -145,7 +162,7 @@ class Sender:
             return unrecorded[0].accepted(unrecorded[1])
         return self._ledger.find(self._base_url, own_id) if own_id else self._ledger.latest(fingerprint)
 
-    def _post(self, step: Step) -> Step:
+    def _post(self, step: Step, limits: Limits) -> Step:
         """Claim, send, record. The answer is recorded even if the caller is gone by then."""
         external_task_id = step.row.external_task_id
         with self._active_lock:
@@ -153,7 +170,7 @@ class Sender:
                 return step
             self._active.add(external_task_id)
         try:
-            row = self._ledger.claim(step.row, step.seen)
+            row = self._ledger.claim(step.row, step.seen, limits)
             if row is None:
                 return step
             result = self._client.create(row.request())

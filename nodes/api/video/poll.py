@@ -13,7 +13,7 @@ import time
 
 from ..errors import BusyError, KlingError, SetupError, TaskNotFound, UnavailableError
 from ..gateway.answer import Task, TaskStatus, task_failed
-from ..ledger.record import Row
+from ..ledger.row import Row
 from ..pace import RESULT_LIFE, Pace
 from ..running.progress import Display, clock, date
 from ..running.threads import Watcher, in_thread, sleep
@@ -85,12 +85,14 @@ def _ask(account: Account, row: Row | None, task_id: str) -> Task:
     task = account.client.query(task_id)
     if row and _is_another(account, row, task):
         raise UnavailableError("The gateway answered with another task.")
-    if task.status == TaskStatus.FAILED:
-        try:
+    try:
+        if task.status == TaskStatus.FAILED:
             account.ledger.fail(account.settings.base_url, task_id, task.reason)
-        except SetupError as error:
-            # The user needs the reason for the failure more than this error. The next query tries to record it again.
-            _log.error("Kling: %s", error)
+        if row and task.charged is not None:
+            account.ledger.charge(account.settings.base_url, str(row.task_id), task.charged)
+    except SetupError as error:
+        # The user needs the state of the task more than this error. The next query tries to record it again.
+        _log.error("Kling: %s", error)
     return task
 
 
