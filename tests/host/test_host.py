@@ -382,7 +382,8 @@ def without_version(workflow: dict[str, Any]) -> dict[str, Any]:
         kept = {"widgets_values": [], **node}
         kept.pop("widgets_values_named", None)
         kept["properties"] = {k: v for k, v in node["properties"].items() if k != "Node name for S&R"}
-        nodes.append(kept)
+        # ComfyUI's own nodes get other widgets with its versions; ours must not.
+        nodes.append(kept if node["type"].startswith("Kling") else {name: node[name] for name in ("id", "type")})
     extra = {k: v for k, v in workflow["extra"].items() if k != "frontendVersion"}
     return {**workflow, "nodes": nodes, "extra": extra}
 

@@ -150,7 +150,7 @@ def our_nodes(page: Page) -> list[dict[str, Any]]:
 def open_panel(page: Page) -> Locator:
     page.evaluate("() => app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
     page.get_by_text("Kling", exact=True).first.click()
-    panel = page.locator(".kling-panel")
+    panel = page.locator(".kling-panel:not(.kling-limits)")
     panel.wait_for()
     return panel
 
@@ -367,7 +367,7 @@ def test_the_timeline_sees_across_the_border_of_a_subgraph(page: Page) -> None:
 
 
 MARKS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "kling-v1": ({"duration": 5}, ["Not used by kling-v1: sound, multi_shot"]),
+    "kling-v1": ({"duration": 5}, ["Not used by kling-v1: sound, multi_shot", "≈ 1 unit (list price about USD 0.14)"]),
     "kling-v1-6": (
         {"duration": 7},
         ["Not used by kling-v1-6: sound, camera_control, multi_shot", "kling-v1-6 cannot make 7 s. Allowed: 5, 10 s."],
@@ -376,7 +376,10 @@ MARKS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"duration": 10, "sound": "on"},
         ["Not used by kling-v2-master: cfg_scale, camera_control, multi_shot", "kling-v2-master cannot make sound."],
     ),
-    "kling-v3": ({"duration": 7, "sound": "on"}, ["Not used by kling-v3: cfg_scale"]),
+    "kling-v3": (
+        {"duration": 7, "sound": "on"},
+        ["Not used by kling-v3: cfg_scale", "≈ 6.3 units (list price about USD 0.88)"],
+    ),
 }
 
 

@@ -64,7 +64,10 @@ test("values that come from another node are trusted", () => {
   assert.deepEqual(found.wrong, []);
 });
 
-test("without a known model nothing is marked", () => {
+test("of a model without facts only that is said", () => {
   assert.deepEqual(inputMarks(FACTS, {}, new Set()), { unused: [], wrong: [], notes: [] });
-  assert.deepEqual(inputMarks(FACTS, { model_name: "kling-v9" }, new Set()), { unused: [], wrong: [], notes: [] });
+  for (const model_name of ["kling-v9", "constructor"]) {
+    const notes = [{ key: "unknown_model", values: {} }];
+    assert.deepEqual(inputMarks(FACTS, { model_name }, new Set(["multi_shot"])), { unused: [], wrong: [], notes });
+  }
 });

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from nodes.api.gateway.outcome import Outcome
-from nodes.api.ledger.record import State
+from nodes.api.ledger.row import State
 
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]

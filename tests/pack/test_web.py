@@ -61,6 +61,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "graph": (),
     "nodes": ("graph/", "page/dom.js"),
     "key_panel.js": ("page/",),
+    "spending": ("graph/", "page/"),
 }
 
 

@@ -8,9 +8,11 @@
  *   notes: {key: string, values: object}[]}} each key names a text under kling.marks
  */
 export function inputMarks(facts, values, connected) {
-  const model = facts.models[values.model_name];
-  if (!model) return { unused: [], wrong: [], notes: [] };
   const name = values.model_name;
+  if (name === undefined) return { unused: [], wrong: [], notes: [] };
+  // A file may name any model, also one that every object has as a member.
+  if (!Object.hasOwn(facts.models, name)) return { unused: [], wrong: [], notes: [{ key: "unknown_model", values: {} }] };
+  const model = facts.models[name];
   const storyboard = connected.has("multi_shot");
   const byModel = [];
   const wrong = [];

@@ -1,7 +1,9 @@
-/** KlingText2Video's strip: what does not fit the chosen model, the run's progress, and after it the task_id. */
+/** KlingText2Video's strip: what does not fit the chosen model, the price, the run's progress, after it the task_id. */
 
 import { inputMarks } from "../graph/input_marks.js";
 import { findInput, findWidget, isConnected, UNKNOWN, widgetValue } from "../graph/input_values.js";
+import { amountOf, inUsd, lastPaid, limitUse, listPrice } from "../graph/price.js";
+import { tariffOf } from "../graph/tariff.js";
 import { make } from "../page/dom.js";
 import { messageLines, taskLines } from "./run_lines.js";
 import { liveStrip } from "./strip.js";
@@ -10,24 +12,32 @@ const WIDGETS = ["model_name", "mode", "duration", "sound"];
 const SOCKETS = ["camera_control", "multi_shot"];
 const VEIL = 0.55;
 
-export function addText2VideoStrip(node, { facts, text, language, runs }) {
+export function addText2VideoStrip(node, { facts, text, language, runs, spending }) {
   let unused = new Set();
   const look = () => {
     const values = Object.fromEntries(
       WIDGETS.map((name) => [name, widgetValue(node, name)]).filter(([, value]) => value !== UNKNOWN),
     );
     const marks = inputMarks(facts, values, new Set(SOCKETS.filter((name) => isConnected(node, name))));
-    const task = runs.output(node)?.kling?.[0] ?? null;
+    const price = marks.wrong.length ? null : priceOf(tariffOf(node, facts.shots), facts.prices, spending.now());
+    const use = spending.now() ? limitUse(spending.now(), price?.units ?? 0) : [];
     const said = runs.message(node);
+    // Beside an error, the task of an earlier run would read as this run's.
+    const task = said?.wrong ? null : (runs.output(node)?.kling?.[0] ?? null);
     // The node's last message is its task_id, which has a line of its own here.
-    const message = task && said && !said.wrong && said.text.includes(task.task_id) ? null : said;
-    return { marks, model: values.model_name, message, task, language: language() };
+    const message = task && said?.text.includes(task.task_id) ? null : said;
+    return { marks, model: values.model_name, price, use, message, task, language: language() };
   };
-  liveStrip(node, "kling_submission", look, ({ marks, model, message, task }) => {
+  liveStrip(node, "kling_submission", look, ({ marks, model, price, use, message, task }) => {
     unused = new Set(marks.unused.flatMap(({ inputs }) => inputs));
     dimText(node, "prompt", unused.has("prompt"));
     node.setDirtyCanvas?.(true, false);
-    return [...markLines(node, marks, model, text), ...messageLines(message), ...taskLines(task, text)];
+    return [
+      ...markLines(node, marks, model, text),
+      ...priceLine(price, use, facts.prices, text),
+      ...messageLines(message),
+      ...taskLines(task, text),
+    ];
   });
   veil(node, () => unused);
 }
@@ -42,6 +52,31 @@ function markLines(node, { unused, wrong, notes }, model, text) {
     ...wrong.map(({ key, values }) => make("div.kling-line.kling-wrong", text(`marks.${key}`, values))),
     ...notes.map(({ key, values }) => make("div.kling-line.kling-dim", text(`marks.${key}`, values))),
   ];
+}
+
+/**
+ * The price to show.
+ * @returns {{kind: "list"|"paid"|"unlisted"|"later", units: number|undefined}}; null for a request with mistakes, which
+ *   is refused for free
+ */
+function priceOf(tariff, prices, spending) {
+  if (tariff === null) return null;
+  if (tariff === UNKNOWN) return { kind: "later" };
+  const paid = lastPaid(spending?.last_paid ?? [], tariff);
+  if (paid !== null) return { kind: "paid", units: paid };
+  const listed = listPrice(prices, tariff);
+  return listed === null ? { kind: "unlisted" } : { kind: "list", units: listed };
+}
+
+function priceLine(price, use, prices, text) {
+  const parts = use.map(({ key, values, full }) => make(full ? "span.kling-wrong" : "span", text(`price.${key}`, values)));
+  if (price) {
+    const { kind, units } = price;
+    const values = units === undefined ? {} : { amount: amountOf(units, text), usd: inUsd(prices, units).toFixed(2) };
+    const title = text(`price.${kind}_hint`, { date: prices.date });
+    parts.unshift(make("span", { textContent: text(`price.${kind}`, values), title }));
+  }
+  return parts.length ? [make("div.kling-line.kling-dim", {}, ...parts)] : [];
 }
 
 function shownName(node, name) {
