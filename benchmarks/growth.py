@@ -1,4 +1,4 @@
-"""A submission costs the same when the ledger has grown old."""
+"""A submission costs the same when the ledger has grown old, and when limits are counted in it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def measure(quick: bool) -> list[Figure]:
         young = Path(os.environ["KLING_STATE_DIR"])
         old = young / "old"
 
-        def submit(state_dir: Path) -> None:
+        def submit(state_dir: Path, most: int = 0) -> None:
             os.environ["KLING_STATE_DIR"] = str(state_dir)
+            os.environ["KLING_MAX_TASKS_PER_HOUR"] = str(most)
             asyncio.run(block())
 
         submit(young)
@@ -32,18 +33,23 @@ def measure(quick: bool) -> list[Figure]:
         calls = {
             "young": clocked(time.process_time, lambda: submit(young), BLOCK),
             "old": clocked(time.process_time, lambda: submit(old), BLOCK),
+            "limited": clocked(time.process_time, lambda: submit(old, 1_000_000), BLOCK),
         }
         seconds = side_by_side(3 if quick else 61, calls)
     name = f"CPU time of a submission with {ROWS:,} rows in the ledger"
-    return [ratio(name, seconds["old"], seconds["young"], 1.1, "nearly empty ledger")]
+    return [
+        ratio(name, seconds["old"], seconds["young"], 1.1, "nearly empty ledger"),
+        ratio("the same with a limit on tasks", seconds["limited"], seconds["old"], 1.1, "without a limit"),
+    ]
 
 
 def fill(state_dir: Path) -> None:
-    """Give a ledger its rows: copies of one that it has, with other ids."""
+    """Give a ledger its rows: copies of one that it has, with other ids, too old to count towards a limit."""
     with closing(sqlite3.connect(state_dir / "ledger.db")) as ledger, ledger:
         columns = [column[1] for column in ledger.execute("PRAGMA table_info(submissions)")]
         unique = ("external_task_id", "fingerprint", "task_id")
         values = ["lower(hex(randomblob(16)))" if column in unique else column for column in columns]
+        values = [f"{value} - 172800" if value == "counted_at" else value for value in values]
         ledger.execute(
             f"WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {ROWS})"
             f" INSERT INTO submissions SELECT {', '.join(values)} FROM (SELECT * FROM submissions LIMIT 1), number"

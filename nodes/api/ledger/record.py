@@ -144,8 +144,7 @@ class Ledger:
                     won = _update(connection, claimed, unchanged, seen.state, seen.sent_at)
                 # After the claim, so that a loser is told that somebody was faster. An error takes the claim back.
                 if won and limits.window:
-                    counted = _counted(connection, now - limits.window)
-                    others = [other.spent() for other in counted if not _same(other, row)]
+                    others = _spent(connection, now, limits, but=row)
                     request = row.request()
                     is_guess = prices.estimate(request) is None
                     limits.check(others, prices.at_most(request), now, is_guess=is_guess)
@@ -164,7 +163,7 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> list[Spent]:
             self._follow_clock(connection)
-            return [row.spent() for row in _counted(connection, time.time() - limits.window)]
+            return _spent(connection, time.time(), limits)
 
         return self._file.run(work)
 
@@ -250,13 +249,15 @@ def _steady_time() -> float:
     return time.monotonic()
 
 
-def _counted(connection: sqlite3.Connection, since: float) -> list[Row]:
-    query = f"{_SELECT} WHERE {_COUNTED} AND (counted_at > ? OR counted_at = 0)"
-    return [_row(found) for found in connection.execute(query, (since,))]
-
-
-def _same(one: Row, other: Row) -> bool:
-    return (one.base_url, one.external_task_id) == (other.base_url, other.external_task_id)
+def _spent(connection: sqlite3.Connection, now: float, limits: Limits, but: Row | None = None) -> list[Spent]:
+    """What counts towards the limits, apart from one row. Units are looked up only for a limit on them."""
+    own = (but.base_url, but.external_task_id) if but else ("", "")
+    where = f"WHERE {_COUNTED} AND (counted_at > ? OR counted_at = 0) AND (base_url, external_task_id) != (?, ?)"
+    values = (now - limits.window, *own)
+    if limits.units_per_day:
+        return [_row(found).spent() for found in connection.execute(f"{_SELECT} {where}", values)]
+    times = connection.execute(f"SELECT counted_at, sent_at FROM submissions {where}", values)
+    return [Spent(counted_at or sent_at, 0) for counted_at, sent_at in times]
 
 
 def _row(columns: tuple[Any, ...]) -> Row:
