@@ -118,6 +118,27 @@ def test_the_others_keep_what_they_have_before_the_limit_is_said(
     assert isinstance(one, Submission) and isinstance(two, LimitError)
 
 
+def test_a_refused_node_does_not_wait_for_a_run_that_was_abandoned(
+    sandbox_with_gate: tuple[Sandbox, Gate], state: Path
+) -> None:
+    """A loop that is stopped and not closed leaves its nodes as they are."""
+    sandbox, gate = sandbox_with_gate
+    gate.shut()
+    with opened(sandbox.base_url, state, PATIENT) as account, closing(asyncio.new_event_loop()) as abandoned:
+        first = abandoned.create_task(submit(account, request("One."), 1, Watch(), Limits(1)))
+
+        async def sent() -> None:
+            while not account.ledger.rows(State.SENDING):
+                await asyncio.sleep(0.01)
+
+        abandoned.run_until_complete(sent())
+        watch = Watch("spending limit is reached")  # cancels, if it waits
+        with pytest.raises(LimitError):
+            run(submit(account, request("Two."), 1, watch, Limits(1)))
+        gate.open()
+        abandoned.run_until_complete(first)
+
+
 @pytest.fixture
 def sandbox_with_gate() -> Any:
     gate = Gate()
@@ -291,6 +312,26 @@ def test_the_later_of_two_clocks_counts(sandbox: Sandbox, account: Account) -> N
     assert behind.accepted(task).counted_at == pytest.approx(made.created_at / 1000)
     far = replace(task, created_at=int((time.time() + 40 * 86_400) * 1000))
     assert behind.accepted(far).counted_at == behind.counted_at
+
+
+def test_limits_read_no_row_that_does_not_count_any_more(sandbox: Sandbox, account: Account, state: Path) -> None:
+    """A claim must not take longer because there are a hundred thousand old rows."""
+    steps: list[str] = []
+
+    def claim(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(steps.append)
+
+    account.ledger._file.run(claim)
+    buy(account, limits=Limits(20, 1000))
+    account.ledger._file.run(lambda connection: connection.set_trace_callback(None))
+    asked = [
+        step for step in steps if "counted_at" in step.partition(" WHERE ")[2] and step.startswith(("SELECT", "UP"))
+    ]
+    assert len(asked) >= 4
+    with closing(sqlite3.connect(state / "ledger.db")) as connection:
+        for step in asked:
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {step}").fetchall()
+            assert all("SEARCH" in row[3] for row in plan), (step, plan)
 
 
 # Kept in the ledger

@@ -22,8 +22,9 @@ from pathlib import Path
 from body_schema import assert_all_bodies_fit
 from fault_tools import FAST, LIMIT, PATIENT, Cancelled, Watch, opened, request
 
-from nodes.api.errors import KlingError, OutcomeUnknown
+from nodes.api.errors import KlingError, LimitError, OutcomeUnknown
 from nodes.api.ledger.row import State
+from nodes.api.spending.limits import Limits
 from nodes.api.submit.account import Account
 from nodes.api.submit.loop import Submission
 from nodes.api.submit.loop import submit as submit_request
@@ -99,6 +100,7 @@ class Figures:
     submissions: int = 0
     runs: int = 0
     tasks: int = 0
+    limited: int = 0
     paid_twice: int = 0
     lost: int = 0
     complaints: list[str] = field(default_factory=list)
@@ -111,7 +113,10 @@ class Figures:
             self.complaints += other.complaints
 
     def counts(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ("submissions", "runs", "faults", "tasks", "paid_twice", "lost")}
+        return {
+            name: getattr(self, name)
+            for name in ("submissions", "runs", "faults", "tasks", "limited", "paid_twice", "lost")
+        }
 
 
 class Case:
@@ -222,17 +227,24 @@ CALM = 0.4
 
 
 class Sequence(Case):
-    """One random story: some graphs, run again and again by processes that come and go, while everything fails."""
+    """One random story: some graphs, run again and again by processes that come and go, while everything fails.
+
+    In half of them a small limit is in force, which is raised now and then.
+    """
 
     def __init__(self, seed: int, number: int, gateway: Sandbox, state: Path) -> None:
         self.random = random.Random(f"{seed}/{number}")
         graphs = self.random.randint(1, 4)
         super().__init__(f"sequence {number} of seed {seed}", gateway, state, [f"Scene {n}." for n in range(graphs)])
+        self.limit = self.random.choice([0, 0, 1, 2])
         gateway.knows_external_ids = self.random.random() < 0.8
         gateway.slots = self.random.choice([None, None, 1, 2])
         gateway.queued_for = gateway.runs_for = 0.005
         knows = gateway.knows_external_ids
-        creates, queries = [*CREATE, *(LIES if knows else [])], [*QUERY, *(LYING_QUERY * 20 if knows else [])]
+        creates, queries = (
+            [*CREATE, *(LIES if knows and not self.limit else [])],
+            [*QUERY, *(LYING_QUERY * 20 if knows else [])],
+        )
         gateway.misbehave("create", *self.choose(creates, "slow:0", 12))
         gateway.misbehave("query", *self.choose(queries, "slow:0", 30))
 
@@ -243,10 +255,21 @@ class Sequence(Case):
     def tell(self) -> Figures:
         for _ in range(self.random.randint(1, 4)):
             self.process()
-            if self.gateway.knows_external_ids and self.random.random() < 0.1:
+            self.check_limit()
+            if self.limit and self.random.random() < 0.3:
+                self.limit += 1
+            # What a damaged ledger has lost cannot count.
+            if not self.limit and self.gateway.knows_external_ids and self.random.random() < 0.1:
                 self.damage_the_ledger()
+        self.check_limit()
         self.gateway.slots = None
         return ended_with(self)
+
+    def check_limit(self) -> None:
+        """All of this happens within an hour. A refusal that lies about its task is not among the faults here."""
+        made = len(self.gateway.tasks)
+        if self.limit and made > self.limit:
+            self.complain(f"{made} tasks with a limit of {self.limit}")
 
     def process(self) -> None:
         """A process lives for one or two prompts. It ends without waiting for what is still on its way."""
@@ -271,8 +294,9 @@ class Sequence(Case):
 
     async def node(self, account: Account, prompt: str, watch: Watch) -> None:
         try:
-            submission = await submit_request(account, request(prompt), 1, watch)
-        except (KlingError, Cancelled):
+            submission = await submit_request(account, request(prompt), 1, watch, Limits(self.limit))
+        except (KlingError, Cancelled) as error:
+            self.figures.limited += isinstance(error, LimitError)
             return
         if submission.task_id not in self.made_for(prompt):
             self.complain(f"returned {submission.task_id}, which is not the graph's")

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,7 +18,7 @@ from ..gateway.answer import Task
 from ..spending import prices
 from ..spending.limits import DAY, NO_LIMITS, Limits, Spent
 from .database import LedgerFile, damage, passing_over_damage, transaction
-from .row import MAY_BE_PAID, Row, State
+from .row import MAY_BE_PAID, Row, State, request_in
 
 _MIGRATIONS = [
     """
@@ -60,6 +61,9 @@ _LATER_COLUMNS = {"counted_at": "0.0", "charged": "NULL"}
 
 _COUNTED = "state IN ('sending', 'unknown', 'accepted', 'failed')"
 """``MAY_BE_PAID`` in SQL, written as in the index ``counted``: SQLite would not use it otherwise."""
+
+_COUNT_UNCOUNTED = f"UPDATE submissions SET counted_at = sent_at WHERE {_COUNTED} AND counted_at = 0"
+"""Gives a time to what a process of release 0.1.0 has sent."""
 
 _CLOCK_JUMP = 60.0
 """A clock that differs by more seconds from the time that has passed was set."""
@@ -144,7 +148,8 @@ class Ledger:
                     won = _update(connection, claimed, unchanged, seen.state, seen.sent_at)
                 # After the claim, so that a loser is told that somebody was faster. An error takes the claim back.
                 if won and limits.window:
-                    others = _spent(connection, now, limits, but=row)
+                    connection.execute(_COUNT_UNCOUNTED)
+                    others = _counted(connection, limits, now, but=row)
                     request = row.request()
                     is_guess = prices.estimate(request) is None
                     limits.check(others, prices.at_most(request), now, is_guess=is_guess)
@@ -163,7 +168,7 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> list[Spent]:
             self._follow_clock(connection)
-            return _spent(connection, time.time(), limits)
+            return _counted(connection, limits, time.time())
 
         return self._file.run(work)
 
@@ -185,7 +190,7 @@ class Ledger:
         if not was_set and not any(wrong):
             return
         with transaction(connection):
-            connection.execute(f"UPDATE submissions SET counted_at = sent_at {where} = 0")
+            connection.execute(_COUNT_UNCOUNTED)
             if was_set:
                 # Every process sees the clock being set, but the rows move once.
                 followed = connection.execute("SELECT followed FROM clock").fetchone()
@@ -249,15 +254,32 @@ def _steady_time() -> float:
     return time.monotonic()
 
 
-def _spent(connection: sqlite3.Connection, now: float, limits: Limits, but: Row | None = None) -> list[Spent]:
-    """What counts towards the limits, apart from one row. Units are looked up only for a limit on them."""
-    own = (but.base_url, but.external_task_id) if but else ("", "")
-    where = f"WHERE {_COUNTED} AND (counted_at > ? OR counted_at = 0) AND (base_url, external_task_id) != (?, ?)"
-    values = (now - limits.window, *own)
-    if limits.units_per_day:
-        return [_row(found).spent() for found in connection.execute(f"{_SELECT} {where}", values)]
-    times = connection.execute(f"SELECT counted_at, sent_at FROM submissions {where}", values)
-    return [Spent(counted_at or sent_at, 0) for counted_at, sent_at in times]
+def _counted(connection: sqlite3.Connection, limits: Limits, now: float, but: Row | None = None) -> list[Spent]:
+    """What counts towards the limits.
+
+    Args:
+        but: a row that is left out.
+    """
+    # The index alone answers without a limit on units. Thousands of rows may count, and each claim asks.
+    units = "state, charged, body" if limits.units_per_day else "'failed', NULL, ''"
+    query = f"SELECT base_url, external_task_id, counted_at, {units} FROM submissions WHERE {_COUNTED} AND counted_at"
+    found = connection.execute(f"{query} > ?", (now - limits.window,))
+    own = (but.base_url, but.external_task_id) if but else None
+    return [_spent(*columns) for base_url, external_task_id, *columns in found if (base_url, external_task_id) != own]
+
+
+def _spent(counted_at: object, state: object, charged: object, body: object) -> Spent:
+    """What a row counts towards the limits. Kling does not charge for a failed task."""
+    if not isinstance(counted_at, float):
+        raise damage("a row")
+    if state == State.FAILED:
+        return Spent(counted_at, 0)
+    return Spent(counted_at, charged if isinstance(charged, float) else _at_most(body))
+
+
+@lru_cache(maxsize=4096)
+def _at_most(body: object) -> float:
+    return prices.at_most(request_in(body) if isinstance(body, str) else {})
 
 
 def _row(columns: tuple[Any, ...]) -> Row:

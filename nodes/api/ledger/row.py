@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..gateway.answer import Task
-from ..spending import prices
-from ..spending.limits import DAY, Spent
+from ..spending.limits import DAY
 
 
 class State:
@@ -71,10 +70,7 @@ class Row:
 
     def request(self) -> Mapping[str, Any]:
         """The body as it was sent. It is empty where damage made its text unreadable."""
-        with suppress(ValueError, RecursionError):
-            body = json.loads(self.body)
-            return body if isinstance(body, dict) else {}
-        return {}
+        return request_in(self.body)
 
     def task(self) -> Task:
         """What the ledger knows about the task of an accepted row."""
@@ -84,11 +80,6 @@ class Row:
             request_id=self.request_id,
             charged=self.charged,
         )
-
-    def spent(self) -> Spent:
-        """What the row counts towards the limits. Kling does not charge for a failed task."""
-        units = self.charged if self.charged is not None else prices.at_most(self.request())
-        return Spent(self.counted_at or self.sent_at, 0 if self.state == State.FAILED else units)
 
     def accepted(self, task: Task) -> Row:
         """The row with ``task`` in it."""
@@ -105,3 +96,11 @@ class Row:
             request_id=task.request_id,
             error="",
         )
+
+
+def request_in(body: str) -> Mapping[str, Any]:
+    """The request in its JSON text, empty where damage made the text unreadable."""
+    with suppress(ValueError, RecursionError):
+        parsed = json.loads(body)
+        return parsed if isinstance(parsed, dict) else {}
+    return {}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import LimitError, SetupError
 from ..settings import write_private
@@ -33,8 +34,7 @@ _WAY_OUT = (
 )
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(NamedTuple):
     """A submission that may have been paid.
 
     Attributes:

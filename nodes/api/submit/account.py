@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 from ..gateway.client import Client
@@ -21,7 +22,7 @@ class Account:
         client: used instead of one made from ``settings``.
 
     Attributes:
-        under_way: how many submissions of this process have begun and not ended.
+        under_way: the event loop of each submission of this process that has begun and not ended, and a token.
 
     Raises:
         SetupError: the ledger cannot be used.
@@ -33,7 +34,8 @@ class Account:
         self.client = client or Client(settings, connections=WORKERS)
         self.ledger = Ledger(settings.state_dir)
         self.sender = Sender(settings.base_url, self.client, self.ledger)
-        self.under_way = 0
+        # A set: two threads that change a number at once can lose a change, and others would wait for it.
+        self.under_way: set[tuple[asyncio.AbstractEventLoop, object]] = set()
 
 
 _accounts: dict[Settings, Account] = {}

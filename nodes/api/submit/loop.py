@@ -6,6 +6,7 @@ look-ups of a lost answer. What may be sent is decided in ``step.py``.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import defaultdict
@@ -71,15 +72,18 @@ async def submit(
         OutcomeUnknown: a task may exist; running again looks it up first.
         TaskFailed: the task was found and has failed.
     """
-    account.under_way += 1
+    loop = asyncio.get_running_loop()
+    token = loop, object()
+    account.under_way.add(token)
     try:
         return await _submit(account, request, take, watcher, limits)
     except LimitError as error:
         reached = error
     finally:
-        account.under_way -= 1
+        account.under_way.discard(token)
     # ComfyUI ends the whole run with the first error. The nodes whose requests were sent keep their results this way.
-    while account.under_way:
+    # Another loop is another run, and one that was stopped never ends its submissions.
+    while any(of_loop is loop for of_loop, _ in account.under_way.copy()):
         watcher.show("the spending limit is reached; waiting for the other submissions of this run")
         await sleep(account.pace.slice, watcher, account.pace)
     raise reached
