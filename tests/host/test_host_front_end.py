@@ -501,7 +501,7 @@ def test_why_a_run_has_failed_stands_on_the_node_until_the_next_run(
     before = our_nodes(page)
     host_gateway.misbehave("create", "code:1301")
     run(page)
-    expect_lines(page, "the content-safety check refuses the prompt")
+    expect_lines(page, "the prompt did not pass the content check")
     picture(page, "refused")
     assert our_nodes(page) == before
     run(page)

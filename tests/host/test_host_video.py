@@ -197,7 +197,7 @@ def test_after_a_failed_task_the_same_graph_makes_a_new_one(comfyui: ComfyUI, ho
     assert name == "execution_error"
     assert error["exception_type"] == "kling.TaskFailed"
     assert "Failure to pass the risk control system" in error["exception_message"]
-    assert "Running KlingText2Video again makes a new task" in error["exception_message"]
+    assert "Run KlingText2Video again to make a new task" in error["exception_message"]
     assert frames(saved(comfyui, comfyui.run(graph("Fails once")))) > 10
     assert len(host_gateway.creates()) == made + 2
 
