@@ -35,7 +35,7 @@ def measure(quick: bool) -> list[Figure]:
             "old": clocked(time.process_time, lambda: submit(old), BLOCK),
             "limited": clocked(time.process_time, lambda: submit(old, 1_000_000), BLOCK),
         }
-        seconds = side_by_side(3 if quick else 61, calls)
+        seconds = side_by_side(3 if quick else 31, calls)
     name = f"CPU time of a submission with {ROWS:,} rows in the ledger"
     return [
         ratio(name, seconds["old"], seconds["young"], 1.1, "nearly empty ledger"),

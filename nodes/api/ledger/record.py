@@ -148,14 +148,22 @@ class Ledger:
                     won = _update(connection, claimed, unchanged, seen.state, seen.sent_at)
                 # After the claim, so that a loser is told that somebody was faster. An error takes the claim back.
                 if won and limits.window:
-                    connection.execute(_COUNT_UNCOUNTED)
-                    others = _counted(connection, limits, now, but=row)
-                    request = row.request()
-                    is_guess = prices.estimate(request) is None
-                    limits.check(others, prices.at_most(request), now, is_guess=is_guess)
+                    self._check(connection, limits, row, now)
             return claimed if won else None
 
         return self._file.run(work)
+
+    def _check(self, connection: sqlite3.Connection, limits: Limits, row: Row, now: float) -> None:
+        """Raise LimitError if the limits do not allow ``row``, which is already claimed."""
+        connection.execute(_COUNT_UNCOUNTED)
+        if not limits.units_per_day:
+            # Counting is cheap also where thousands of tasks are allowed in the window.
+            count = f"SELECT COUNT(*) FROM submissions WHERE {_COUNTED} AND counted_at > ?"
+            if connection.execute(count, (now - limits.window,)).fetchone()[0] <= limits.tasks_per_hour:
+                return
+        request = row.request()
+        others = _counted(connection, limits, now, but=row)
+        limits.check(others, prices.at_most(request), now, is_guess=prices.estimate(request) is None)
 
     def _claimed(self, row: Row, seen: Row | None, now: float) -> Row:
         if seen and seen.sent_at == now:
