@@ -191,11 +191,9 @@ class Ledger:
         jump = clock - self._clock
         was_set = abs(jump) > _CLOCK_JUMP
         where = f"WHERE {_COUNTED} AND counted_at"
-        wrong = (
-            connection.execute(f"SELECT 1 FROM submissions {where} {condition} LIMIT 1").fetchone()
-            for condition in (f"> {now + _CLOCK_JUMP}", "= 0")
-        )
-        if not was_set and not any(wrong):
+        ahead = connection.execute(f"SELECT 1 FROM submissions {where} > ? LIMIT 1", (now + _CLOCK_JUMP,)).fetchone()
+        uncounted = connection.execute(f"SELECT 1 FROM submissions {where} = 0 LIMIT 1").fetchone()
+        if not (was_set or ahead or uncounted):
             return
         with transaction(connection):
             connection.execute(_COUNT_UNCOUNTED)
