@@ -1,4 +1,4 @@
-"""Never pay twice, never lose a task, never exceed the limit: against a gateway that fails in every way that it knows.
+"""Never pay twice, never lose a task, never exceed the limit, whatever a gateway does that it knows.
 
 A longer run: pytest tests/submit/test_faults.py --fault-runs 5000 --fault-seed 7
 """

@@ -49,7 +49,7 @@ _MIGRATIONS = [
     ALTER TABLE submissions ADD COLUMN charged REAL;
     UPDATE submissions SET counted_at = sent_at WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
     CREATE TABLE clock (followed REAL NOT NULL);
-    CREATE INDEX counted ON submissions (counted_at) WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
+    CREATE INDEX counted ON submissions (counted_at, state) WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
     CREATE INDEX charges ON submissions (accepted_at) WHERE charged IS NOT NULL;
     """,
 ]
@@ -267,14 +267,14 @@ def _counted(connection: sqlite3.Connection, limits: Limits, now: float, but: Ro
         but: a row that is left out.
     """
     # The index alone answers without a limit on units. Thousands of rows may count, and each claim asks.
-    units = "state, charged, body" if limits.units_per_day else "'failed', NULL, ''"
-    query = f"SELECT base_url, external_task_id, counted_at, {units} FROM submissions WHERE {_COUNTED} AND counted_at"
-    found = connection.execute(f"{query} > ?", (now - limits.window,))
-    own = (but.base_url, but.external_task_id) if but else None
-    return [_spent(*columns) for base_url, external_task_id, *columns in found if (base_url, external_task_id) != own]
+    columns = "counted_at, state, charged, body" if limits.units_per_day else "counted_at"
+    where = f"{_COUNTED} AND counted_at > ? AND NOT (base_url = ? AND external_task_id = ?)"
+    own = (but.base_url, but.external_task_id) if but else ("", "")
+    found = connection.execute(f"SELECT {columns} FROM submissions WHERE {where}", (now - limits.window, *own))
+    return [_spent(*row) for row in found]
 
 
-def _spent(counted_at: object, state: object, charged: object, body: object) -> Spent:
+def _spent(counted_at: object, state: object = State.FAILED, charged: object = None, body: object = "") -> Spent:
     """What a row counts towards the limits. Kling does not charge for a failed task."""
     if not isinstance(counted_at, float):
         raise damage("a row")
