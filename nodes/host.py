@@ -29,6 +29,7 @@ class Host(Watcher, Protocol):
     """What nodes need from the program they run in, in addition to ``Watcher``."""
 
     dry_run: bool
+    max_new: int | None
 
     def state_dir(self) -> Path:
         """The ledger's directory, unless the environment names another."""
@@ -51,6 +52,7 @@ class ComfyHost:
     """
 
     dry_run = False
+    max_new: int | None = None
 
     def __init__(self, unique_id: str) -> None:
         self._node = unique_id
@@ -107,11 +109,15 @@ class ConsoleHost:
         label: the node's name, written before each of its lines.
         out: the stream for the lines; standard error by default.
         repeat: seconds before a line is written again if only its numbers have changed.
+        max_new: how many new tasks this run may make, None for any number.
     """
 
     dry_run = False
 
-    def __init__(self, label: str = "", out: TextIO | None = None, repeat: float = 30.0) -> None:
+    def __init__(
+        self, label: str = "", out: TextIO | None = None, repeat: float = 30.0, max_new: int | None = None
+    ) -> None:
+        self.max_new = max_new
         self._label = f"{label}: " if label else ""
         self._out = out
         self._repeat = repeat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from inspect import cleandoc
 from typing import Any
 
@@ -143,7 +144,8 @@ class KlingText2Video:
             account = open_account(settings.without_key(here.state_dir()))
             here.take_preview(account.sender.preview(request, take), settings.base_url() + settings.ENDPOINT)
         setup = settings.load(here.state_dir())
-        submission = await submit(open_account(setup), request, take, here, limits.load(setup.state_dir))
+        allowed = replace(limits.load(setup.state_dir), new_in_run=here.max_new)
+        submission = await submit(open_account(setup), request, take, here, allowed)
         paid = "already submitted, nothing was paid this time" if submission.reused else "submitted"
         here.show(f"{paid}: {submission.task_id}")
         return _shown(submission, _notes(request))

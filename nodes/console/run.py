@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def run_file(
             _check_limits(rehearsal, max_new)
         progress = _Progress(plan, directory)
         try:
-            asyncio.run(run(plan, _console, progress.results, done=progress.done))
+            asyncio.run(run(plan, partial(_console, max_new=max_new), progress.results, done=progress.done))
         finally:
             for body in sandbox.creates() if sandbox else ():
                 say(f"the sandbox received:\n{json_text(body, sys.stderr)}")
@@ -157,8 +158,8 @@ class _Progress:
         return f"wrote {copy_new(video, self._directory, str(self.results.inputs[node.id]['task_id']))}"
 
 
-def _console(node: PromptNode) -> AbstractContextManager[object]:
-    return host.use(host.ConsoleHost(label=str(node), out=sys.stderr or io.StringIO()))
+def _console(node: PromptNode, max_new: int | None) -> AbstractContextManager[object]:
+    return host.use(host.ConsoleHost(label=str(node), out=sys.stderr or io.StringIO(), max_new=max_new))
 
 
 def _end(plan: Plan, results: Results, *, paid: bool) -> ExitCode:

@@ -56,6 +56,26 @@ def test_a_run_above_the_limit_stops_before_any_request(
     assert "The limit of 5 units in 24 hours" in done.stderr
 
 
+def test_max_new_also_holds_for_what_the_rehearsal_cannot_see(here: Sandbox, tmp_path: Path) -> None:
+    here.queued_for = here.runs_for = 0.1
+    chain = [*takes(1), node("KlingVideo", task_id=["1", 0], timeout_minutes=5), submit(prompt=["2", 1])]
+    done = cli("run", workflow(tmp_path, *chain), "--max-new", 1)
+    assert done.returncode == 1 and len(here.creates()) == 1
+    assert "--max-new: this run would make more than 1 new task" in done.stderr
+
+
+def test_max_new_also_holds_for_a_request_that_is_sent_again(here: Sandbox, tmp_path: Path) -> None:
+    """It was lost, the rehearsal takes it for a task that exists, and then it is proven that it does not."""
+    here.misbehave("create", "drop-before")
+    here.misbehave("query", *["not-found", "code:1000"])
+    file = workflow(tmp_path, *takes(1))
+    assert cli("run", file).returncode == 1
+    here.clear_faults()
+    done = cli("run", file, "--max-new", 0)
+    assert done.returncode == 1 and len(here.creates()) == 1 and here.tasks == {}
+    assert cli("run", file, "--max-new", 1).returncode == 0 and len(here.creates()) == 2
+
+
 def test_max_new_is_a_limit_for_one_run_and_never_above_the_owners(
     here: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

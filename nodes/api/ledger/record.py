@@ -92,6 +92,7 @@ class Ledger:
         self.installation_id = self._file.installation_id
         self.failures = 0
         self._clock = time.time() - _steady_time()
+        self._made: set[tuple[str, str]] = set()
 
     def close(self) -> None:
         """Close the file, and let other processes know that this one is done."""
@@ -147,11 +148,16 @@ class Ledger:
                     unchanged = "state = ? AND sent_at = ?"
                     won = _update(connection, claimed, unchanged, seen.state, seen.sent_at)
                 # After the claim, so that a loser is told that somebody was faster. An error takes the claim back.
+                if won:
+                    limits.check_run(len(self._made - {_identity(row)}))
                 if won and limits.window:
                     self._check(connection, limits, row, now)
             return claimed if won else None
 
-        return self._file.run(work)
+        claimed = self._file.run(work)
+        if claimed:
+            self._made.add(_identity(row))
+        return claimed
 
     def _check(self, connection: sqlite3.Connection, limits: Limits, row: Row, now: float) -> None:
         """Raise LimitError if the limits do not allow ``row``, which is already claimed."""
@@ -219,7 +225,10 @@ class Ledger:
         Args:
             row: as ``claim`` returned it. If it was claimed again since then, nothing is changed.
         """
-        counted_at = row.counted_at if state in MAY_BE_PAID else 0
+        counted_at = row.counted_at
+        if state not in MAY_BE_PAID:
+            counted_at = 0
+            self._made.discard(_identity(row))
         settled = replace(row, state=state, error=error, counted_at=counted_at)
         self._record(settled, "state = 'sending' AND owner = ? AND sent_at = ?", row.owner, row.sent_at)
 
@@ -269,7 +278,7 @@ def _counted(connection: sqlite3.Connection, limits: Limits, now: float, but: Ro
     # The index alone answers without a limit on units. Thousands of rows may count, and each claim asks.
     columns = "counted_at, state, charged, body" if limits.units_per_day else "counted_at"
     where = f"{_COUNTED} AND counted_at > ? AND NOT (base_url = ? AND external_task_id = ?)"
-    own = (but.base_url, but.external_task_id) if but else ("", "")
+    own = _identity(but) if but else ("", "")
     found = connection.execute(f"SELECT {columns} FROM submissions WHERE {where}", (now - limits.window, *own))
     return [_spent(*row) for row in found]
 
@@ -286,6 +295,10 @@ def _spent(counted_at: object, state: object = State.FAILED, charged: object = N
 @lru_cache(maxsize=4096)
 def _at_most(body: object) -> float:
     return prices.at_most(request_in(body) if isinstance(body, str) else {})
+
+
+def _identity(row: Row) -> tuple[str, str]:
+    return row.base_url, row.external_task_id
 
 
 def _row(columns: tuple[Any, ...]) -> Row:
@@ -355,8 +368,7 @@ def _update(connection: sqlite3.Connection, row: Row, condition: str, *values: o
         f"UPDATE submissions SET ({', '.join(_COLUMNS)}) = ({', '.join('?' * len(_COLUMNS))})"
         f" WHERE base_url = ? AND external_task_id = ? AND {condition}"
     )
-    identity = (row.base_url, row.external_task_id)
-    return bool(connection.execute(statement, (*_values(row), *identity, *values)).rowcount)
+    return bool(connection.execute(statement, (*_values(row), *_identity(row), *values)).rowcount)
 
 
 def _values(row: Row) -> tuple[object, ...]:

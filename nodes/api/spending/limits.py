@@ -48,15 +48,28 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits in force. 0 stands for no limit."""
+    """The limits in force. 0 stands for no limit.
+
+    Attributes:
+        new_in_run: how many new tasks this process may make, None for any number.
+    """
 
     tasks_per_hour: int = TASKS_DEFAULT
     units_per_day: int = 0
+    new_in_run: int | None = None
 
     @property
     def window(self) -> float:
         """How many seconds back the submissions count, 0 without a limit."""
         return DAY if self.units_per_day else HOUR if self.tasks_per_hour else 0
+
+    def check_run(self, made: int) -> None:
+        """Allow one more task after this process has made some, or raise LimitError."""
+        if self.new_in_run is not None and made >= self.new_in_run:
+            raise LimitError(
+                f"--max-new: this run would make more than {_tasks(self.new_in_run)}. Nothing was sent for this node."
+                " Raise --max-new, or leave out what you do not need."
+            )
 
     def check(self, spent: Sequence[Spent], units: float, now: float, *, is_guess: bool = False) -> None:
         """Allow one more submission or raise.
