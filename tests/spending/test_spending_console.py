@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from command_line import cli, node, submit
 from conftest import KEY
+from fault_tools import age
 
 from nodes.sandbox import Sandbox
 
@@ -71,6 +72,7 @@ def test_max_new_also_holds_for_a_request_that_is_sent_again(here: Sandbox, tmp_
     file = workflow(tmp_path, *takes(1))
     assert cli("run", file).returncode == 1
     here.clear_faults()
+    age(tmp_path / "state", 300)  # long enough ago for an unknown id to be a proof
     done = cli("run", file, "--max-new", 0)
     assert done.returncode == 1 and len(here.creates()) == 1 and here.tasks == {}
     assert cli("run", file, "--max-new", 1).returncode == 0 and len(here.creates()) == 2

@@ -158,7 +158,7 @@ def _read(directory: Path) -> Limits:
         return Limits(
             _whole(saved["tasks_per_hour"], "Tasks per hour"), _whole(saved["units_per_day"], "Units per day")
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # without a state directory the ledger stops the run
         return Limits()
     except (OSError, ValueError, TypeError, KeyError, RecursionError, SetupError):
         raise SetupError(
