@@ -27,13 +27,21 @@ def measure(quick: bool) -> list[Figure]:
             os.environ["KLING_MAX_TASKS_PER_HOUR"] = str(most)
             asyncio.run(block())
 
+        limited = clocked(time.process_time, lambda: submit(old, 1_000), BLOCK)
+
+        def in_a_new_hour() -> float:
+            # As with a limit of some dozen an hour: what was sent before does not count any more.
+            with closing(sqlite3.connect(old / "ledger.db")) as ledger, ledger:
+                ledger.execute("UPDATE submissions SET counted_at = 1 WHERE counted_at > 1")
+            return limited()
+
         submit(young)
         submit(old)
         fill(old)
         calls = {
             "young": clocked(time.process_time, lambda: submit(young), BLOCK),
             "old": clocked(time.process_time, lambda: submit(old), BLOCK),
-            "limited": clocked(time.process_time, lambda: submit(old, 1_000_000), BLOCK),
+            "limited": in_a_new_hour,
         }
         seconds = side_by_side(3 if quick else 31, calls)
     name = f"CPU time of a submission with {ROWS:,} rows in the ledger"
