@@ -53,7 +53,8 @@ class Rehearsal:
         new = len(self.new())
         reused = len({preview.body["external_task_id"] for preview, _ in self.in_order()}) - new
         again = f" {_tasks(reused, '')} will be reused for free." if reused else ""
-        return (f"This run makes {_tasks(new, 'new ')}: {prices.in_words(self.units())}." if new else "") + again
+        bought = f"This run makes {_tasks(new, 'new ')}: {prices.in_words(self.units())}." if new else ""
+        return (bought + again).strip()
 
     def check(self, limits: Limits, spent: list[Spent]) -> None:
         """Raise LimitError if the limits do not allow everything that the real run would buy."""

@@ -73,7 +73,7 @@ def run_file(
                 say(rehearsal.summary())
             return _end(plan, rehearsal.results, paid=False)
         if rehearsal.requests:
-            say(rehearsal.summary().strip())
+            say(rehearsal.summary())
             _check_limits(rehearsal, max_new)
         progress = _Progress(plan, directory)
         try:

@@ -152,12 +152,12 @@ class Ledger:
                     limits.check_run(len(self._made - {_identity(row)}))
                 if won and limits.window:
                     self._check(connection, limits, row, now)
+            if won:
+                # Here, under the lock of the file: another thread must not be allowed before this one is counted.
+                self._made.add(_identity(row))
             return claimed if won else None
 
-        claimed = self._file.run(work)
-        if claimed:
-            self._made.add(_identity(row))
-        return claimed
+        return self._file.run(work)
 
     def _check(self, connection: sqlite3.Connection, limits: Limits, row: Row, now: float) -> None:
         """Raise LimitError if the limits do not allow ``row``, which is already claimed."""
