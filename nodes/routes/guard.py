@@ -67,17 +67,23 @@ def _is_private(netloc: str) -> bool:
     return True
 
 
+async def read_body(content: Any, most: int, too_long: str) -> bytes:
+    """What a request brings. Raises SetupError with the text ``too_long`` above ``most`` bytes."""
+    body = b""
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > most:
+            raise SetupError(too_long)
+    return body
+
+
 async def json_body(request: Any, most: int) -> dict[str, Any]:
     """The JSON object that a request brings.
 
     Raises:
         SetupError: it is longer than ``most`` bytes, or is not a JSON object.
     """
-    body = b""
-    async for piece in request.content.iter_any():
-        body += piece
-        if len(body) > most:
-            raise SetupError("The request is longer than any that ComfyUI's own page sends.")
+    body = await read_body(request.content, most, "The request is longer than any that ComfyUI's own page sends.")
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from typing import Any
 from ..api import settings
 from ..api.errors import BalanceError, BusyError, KlingError, SetupError, TaskNotFound
 from ..api.gateway.client import Client
-from .guard import guarded
+from .guard import guarded, read_body
 
 BODY_MAX = 4096
 """The largest request body in bytes. A key has about fifty."""
@@ -141,11 +141,8 @@ async def _key_in(content: Any) -> object:
     Raises:
         SetupError: the body is too long for a key, or is not a JSON object with that member.
     """
-    body = b""
-    async for piece in content.iter_any():
-        body += piece
-        if len(body) > BODY_MAX:
-            raise SetupError("The text is too long to be a key. Copy the key again, with nothing before or after it.")
+    too_long = "The text is too long to be a key. Copy the key again, with nothing before or after it."
+    body = await read_body(content, BODY_MAX, too_long)
     try:
         return json.loads(body)["key"]
     except (ValueError, TypeError, KeyError):
