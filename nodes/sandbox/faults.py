@@ -190,6 +190,39 @@ def _not_found(honest: Answer, request: Received) -> Answer:
     return refusal(1201, f"Task not found by id/external id: {unquote(request.path.rpartition('/')[2])}")
 
 
+def _of_another_task(argument: str) -> Turn:
+    """A mixed-up answer. With an argument it names only a task_id, as relays do that know no external ids."""
+    info = {} if argument else {"external_task_id": "comfyui-of-somebody-else"}
+    return _reshape(lambda body: with_(body, task_id=argument or "777", task_info=info))
+
+
+ODD_IDS: Final[Mapping[str, object]] = {
+    "nul": "88\0",
+    "not-utf-8": "88\ufffd",
+    "surrogate": "88\ud800",
+    "two-lines": "88\n999999",
+    "escape": "\x1b[2J88",
+    "backwards": "\u202e88",
+    "long": "8" * 5000,
+    "boolean": True,
+    "list": ["88"],
+}
+
+
+def _odd_id(argument: str) -> Turn:
+    if argument not in ODD_IDS:
+        raise ValueError(f"{argument!r} is not one of {', '.join(ODD_IDS)}")
+
+    def turn(honest: Answer, request: Received) -> Answer:
+        if honest.status != 200:
+            return honest
+        odd = with_(json.loads(honest.body), task_id=ODD_IDS[argument], task_info={})
+        # Half a surrogate pair has no UTF-8, only a JSON escape.
+        return replace(honest, body=json.dumps(odd).encode("ascii"))
+
+    return turn
+
+
 def _once_more(body: Body) -> Body:
     return with_(without(body, *END_KEYS), task_status="processing", task_status_msg="")
 
@@ -207,6 +240,8 @@ LOST: Final[Mapping[str, Kind]] = {
     "object": Kind("", _always(lambda: to_json({}))),
     "null": Kind("", _always(lambda: to_json(None))),
     "no-task-id": Kind("", lambda argument: _reshape(lambda body: without(body, "task_id"))),
+    "other-task": Kind("[:TASK_ID]", _of_another_task),
+    "odd-id": Kind(":NAME", _odd_id),
     "code": Kind(":CODE[:retry-after=VALUE|:message=TEXT|:http=STATUS]", _code),
 }
 # The service refuses explicitly, or it answers correctly but late or in ways that must not matter.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nodes.api.gateway import answer
 from nodes.api.gateway.answer import Task, TaskStatus, Unreadable
+from nodes.sandbox.faults import ODD_IDS
 
 URL = "https://p1.a.kwimgs.com/bs2/v.mp4"
 
@@ -261,7 +262,16 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
     "a time with a fraction": ({"data": {"task_id": "7", "created_at": 1774711071.5}}, Task("7")),
     "no status yet": ({"code": 0, "data": {"task_id": "7"}}, Task("7", TaskStatus.SUBMITTED)),
     "task_info null": ({"code": 0, "data": {"task_id": "7", "task_info": None}}, Task("7")),
-    "half a surrogate pair": ({"code": 0, "data": {"task_id": "7\ud800"}}, Task("7?")),
+    "an id that cannot be one, then one that can": ({"data": {"task_id": "7\0", "data": {"task_id": "8"}}}, Task("8")),
+    "a request_id that cannot be one": ({"request_id": "r\n1", "data": {"task_id": "7"}}, Task("7")),
+    "an external id beside the task_id": (
+        {"data": {"task_id": "7", "external_task_id": "mine"}},
+        Task("7", external_task_id="mine"),
+    ),
+    "the external id in Kling's answer inside a relay's": (
+        {"data": {"task_id": "task_x", "data": {"data": {"task_id": "7", "task_info": {"external_task_id": "mine"}}}}},
+        Task("task_x", external_task_id="mine"),
+    ),
 }
 
 
@@ -278,7 +288,7 @@ def test_a_task_is_read_from_every_shape(shape: dict[str, Any], task: Task):
         (["submitted", "SUBMITTED", "NOT_START", "QUEUED", "queued", "pending"], TaskStatus.SUBMITTED),
         (["processing", "IN_PROGRESS", "in_progress", "running"], TaskStatus.PROCESSING),
         (["succeed", "succeeded", "SUCCESS", "completed"], TaskStatus.SUCCEED),
-        (["failed", "FAILURE", "error"], TaskStatus.FAILED),
+        (["failed", "FAILURE", "error", "fail", "canceled", "Cancelled", "EXPIRED"], TaskStatus.FAILED),
     ],
 )
 def test_the_words_of_all_relays_are_understood(words: list[str], status: str):
@@ -286,9 +296,22 @@ def test_the_words_of_all_relays_are_understood(words: list[str], status: str):
     assert {answer.read_task(wrapper(word)).status for word in words} == {status}
 
 
-@pytest.mark.parametrize("word", ["UNKNOWN", "paused", "审核中"])
+@pytest.mark.parametrize("word", ["UNKNOWN", "timeout", "paused", "审核中"])
 def test_an_unknown_word_is_kept_as_it_is(word: str):
     assert answer.read_task(kling(word)).status == word
+
+
+def test_a_word_that_could_forge_a_line_is_shown_on_one_line():
+    assert answer.read_task(kling("\x1b[31mpaused\n999\u202e")).status == "[31mpaused 999"
+    assert len(answer.read_task(kling("long " * 5000)).status) < 50
+
+
+@pytest.mark.parametrize("name", ODD_IDS)
+def test_what_cannot_be_an_id_is_none(name: str):
+    shape = answer.parse(json.dumps({"code": 0, "data": {"task_id": ODD_IDS[name]}}).encode())
+    assert not answer.names_task(shape)
+    with pytest.raises(answer.Unreadable):
+        answer.read_task(shape)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from nodes.api.ledger.row import State
 from nodes.api.submit.account import Account, failures_so_far, open_account
 from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
+from nodes.sandbox.faults import ODD_IDS
 
 pytest_plugins = ["fault_fixtures"]
 
@@ -385,6 +386,8 @@ LOST_AFTER = [
     "object-after",
     "null-after",
     "no-task-id-after",
+    "other-task-after",
+    *(f"odd-id-after:{name}" for name in ODD_IDS),
     "code-after:5000",
     "code-after:5002",
 ]

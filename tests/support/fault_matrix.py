@@ -30,13 +30,14 @@ from nodes.api.submit.loop import Submission
 from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
 from nodes.sandbox.bodies import CREATE_SHAPES, GATEWAY, KLING, QUERY_SHAPES
-from nodes.sandbox.faults import KINDS
+from nodes.sandbox.faults import KINDS, ODD_IDS
 
 TIMEOUT = 1.0
 """Until an answer that never comes is given up; time enough, also on a busy machine, for the gateway to read a POST."""
 
 # Everything that can be said instead of an answer. The suffixes of a POST are added below.
-SILENT = ["drop", "reset", "truncated", "empty", "garbage", "object", "null", "no-task-id"]
+SILENT = ["drop", "reset", "truncated", "empty", "garbage", "object", "null", "no-task-id", "other-task"]
+ODD = [f"odd-id:{name}" for name in ODD_IDS]
 STATUSES = [f"status:{code}" for code in (200, 408, 500, 502, 503, 504, 520, 524)] + ["json-status:500"]
 DOUBTFUL = ["code:5000", "code:5002"]
 REFUSALS = [f"code:{code}" for code in KLING if code not in (1302, 1303, 5000, 5001, 5002)]
@@ -62,14 +63,15 @@ def with_suffix(fault: str, suffix: str) -> str:
     return f"{name}-{suffix}{colon}{argument}"
 
 
-BEFORE = [with_suffix(fault, "before") for fault in (*SILENT, *STATUSES, *DOUBTFUL, *HANGS)]
-AFTER = [with_suffix(fault, "after") for fault in (*SILENT, *STATUSES, *DOUBTFUL, *HANGS)]
+BEFORE = [with_suffix(fault, "before") for fault in (*SILENT, *ODD, *STATUSES, *DOUBTFUL, *HANGS)]
+AFTER = [with_suffix(fault, "after") for fault in (*SILENT, *ODD, *STATUSES, *DOUBTFUL, *HANGS)]
 LIES = [with_suffix(fault, "after") for fault in (*REFUSALS, "code:1303", "code:5001")]
 """A refusal although the task was made. Only a gateway that knows external ids can be forgiven this."""
 
 CREATE = [*BEFORE, *AFTER, *REFUSALS, *BUSY, *SPOKEN, *(f"shape:{name}" for name in CREATE_SHAPES)]
 QUERY = [
     *SILENT,
+    *ODD,
     *STATUSES,
     *DOUBTFUL,
     *REFUSALS,

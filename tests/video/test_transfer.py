@@ -14,7 +14,7 @@ from videos import BIG, CLIP, CUT, FILM, SIZE, big, elsewhere, fetched, files, r
 from watching import QUICK, finished, open_gateway
 
 from nodes.api.errors import SetupError, UnavailableError
-from nodes.api.gateway.answer import first_words
+from nodes.api.gateway.foreign_text import first_words
 from nodes.api.settings import Settings
 from nodes.api.submit.account import Account
 from nodes.api.video.mp4 import is_video, missing_bytes

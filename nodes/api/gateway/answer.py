@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..errors import KlingError, SetupError, TaskFailed, TaskNotFound, UnavailableError
 from ..spending.prices import charge
 from .codes import AFTER_SENDING, CODES, GATEWAY_CODES, HTTP_STATUSES, MAY_HAVE_WORKED
+from .foreign_text import ID_MAX, as_text, first_words, in_words, usable_id
 
 
 class TaskStatus:
@@ -31,8 +32,12 @@ _STATUS = {
     **dict.fromkeys(("submitted", "not_start", "queued", "pending"), TaskStatus.SUBMITTED),
     **dict.fromkeys(("processing", "in_progress", "running"), TaskStatus.PROCESSING),
     **dict.fromkeys(("succeed", "succeeded", "success", "completed"), TaskStatus.SUCCEED),
-    **dict.fromkeys(("failed", "failure", "error"), TaskStatus.FAILED),
+    **dict.fromkeys(
+        ("failed", "failure", "fail", "error", "canceled", "cancelled", "expired"),
+        TaskStatus.FAILED,
+    ),
 }
+"""The words of Kling and its relays. A relay's ``timeout`` and ``unknown`` are not here: the task may still finish."""
 
 _SECONDS_BELOW = 100_000_000_000
 """A time below this is in seconds, any other in milliseconds. As seconds it is the year 5138, as milliseconds 1973."""
@@ -92,13 +97,6 @@ def parse(body: bytes) -> Mapping[str, Any]:
     return value
 
 
-def first_words(body: bytes) -> str:
-    """How an unexpected answer begins, for a message: without markup, on one line."""
-    text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", body[:4000].decode("utf-8", "replace"), flags=re.S | re.I)
-    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return f'it begins with "{words[:80]}"' if words else "it is empty"
-
-
 # Tasks
 
 
@@ -114,15 +112,14 @@ def read_task(answer: Mapping[str, Any]) -> Task:
         raise Unreadable("it contains no task_id")
     word = _status_word(layers)
     status = _STATUS.get(word.lower(), word)
-    info = _first_mapping(layers, "task_info")
     return Task(
         task_id=task_id,
         status=status,
-        external_task_id=_text(info.get("external_task_id")),
+        external_task_id=_external_task_id(layers),
         reason=_reason(layers) if status == TaskStatus.FAILED else "",
         url=_video_url(layers) if status == TaskStatus.SUCCEED else None,
         created_at=_milliseconds(_first(layers, "created_at") or _first(layers, "submit_time")),
-        request_id=_first(layers, "request_id"),
+        request_id=_first_id(layers, "request_id"),
         charged=_charged(layers),
     )
 
@@ -140,7 +137,14 @@ def _layers(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _task_id(layers: list[Mapping[str, Any]]) -> str | None:
     """A plain ``id`` counts only in an object with a status. Elsewhere it may belong to a request or an error."""
     tasks = [layer for layer in layers if layer.keys() & {"task_status", "status", "object"}]
-    return _first(layers, "task_id") or _first(tasks, "id")
+    return _first_id(layers, "task_id") or _first_id(tasks, "id")
+
+
+def _external_task_id(layers: list[Mapping[str, Any]]) -> str | None:
+    """Only compared and shown, so a text that cannot be an id stays: it means that the task is another one's."""
+    places = [info for layer in layers if isinstance(info := layer.get("task_info"), dict)]
+    named = _first([*places, *layers], "external_task_id")
+    return named and in_words(named, most=ID_MAX)
 
 
 def names_task(answer: Mapping[str, Any]) -> bool:
@@ -154,32 +158,20 @@ def _status_word(layers: list[Mapping[str, Any]]) -> str:
     A ``status`` without an id beside it is the status of the call, not of the task.
     """
     for layer in layers:
-        beside_an_id = _text(layer.get("status")) if layer.keys() & {"task_id", "id"} else None
+        beside_an_id = as_text(layer.get("status")) if layer.keys() & {"task_id", "id"} else None
         if beside_an_id and beside_an_id.lower() in _STATUS and "task_status" not in layer:
             return beside_an_id
-        if word := _text(layer.get("task_status")):
+        if word := in_words(layer.get("task_status"), most=40):
             return word
-    return _first(layers, "status") or TaskStatus.SUBMITTED
-
-
-def _text(value: object) -> str | None:
-    """An id or a word as text. An id may be a JSON number, but not a boolean, which Python makes an ``int``."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        return None
-    # JSON may contain half of a surrogate pair, which can be neither stored nor shown.
-    return value.encode("utf-8", "replace").decode("utf-8").strip() or None
-
-
-def _words(value: object, most: int = 500) -> str:
-    """A message for the user: on one line, without control characters, cut to a readable length."""
-    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", _text(value) or "").split())
-    return text if len(text) <= most else f"{text[:most]}..."
+    return in_words(_first(layers, "status"), most=40) or TaskStatus.SUBMITTED
 
 
 def _first(layers: list[Mapping[str, Any]], name: str) -> str | None:
-    return next((text for layer in layers if (text := _text(layer.get(name)))), None)
+    return next((text for layer in layers if (text := as_text(layer.get(name)))), None)
+
+
+def _first_id(layers: list[Mapping[str, Any]], name: str) -> str | None:
+    return next((found for layer in layers if (found := usable_id(layer.get(name)))), None)
 
 
 def _first_mapping(layers: list[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
@@ -216,10 +208,10 @@ def _video_url(layers: list[Mapping[str, Any]]) -> str | None:
 
 def _reason(layers: list[Mapping[str, Any]]) -> str:
     for name in ("task_status_msg", "fail_reason"):
-        if found := _words(_first(layers, name), most=2000):
+        if found := in_words(_first(layers, name), most=2000):
             return found
     error = _first_mapping(layers, "error") or _first_mapping(layers, "task_info")
-    return _words(error.get("message")) or _words(error.get("error"))
+    return in_words(error.get("message")) or in_words(error.get("error"))
 
 
 def task_failed(task: Task) -> TaskFailed:
@@ -254,7 +246,7 @@ def read_refusal(answer: Mapping[str, Any]) -> Refusal | None:
         return _refusal(None, f"{error}: {message}" if message else error, answer)
     if answer.get("detail"):
         detail = answer["detail"]
-        return _refusal(None, _text(detail) or json.dumps(detail, ensure_ascii=False), answer)
+        return _refusal(None, as_text(detail) or json.dumps(detail, ensure_ascii=False), answer)
     if answer.get("success") is False:
         return _refusal(None, message, answer)
     return None
@@ -262,24 +254,24 @@ def read_refusal(answer: Mapping[str, Any]) -> Refusal | None:
 
 def _refusal(code: int | str | None, message: object, answer: Mapping[str, Any]) -> Refusal:
     """The refusal, or Kling's own one if a relay has put that into its message as JSON text."""
-    request_id = _text(answer.get("request_id")) or _text(answer.get("trace_id"))
-    text = _text(message) or ""
+    request_id = usable_id(answer.get("request_id")) or usable_id(answer.get("trace_id"))
+    text = as_text(message) or ""
     if text.startswith("{"):
         with suppress(Unreadable):
             inner = read_refusal(parse(text.encode("utf-8")))
             if inner:
                 return replace(inner, request_id=inner.request_id or request_id)
-    return Refusal(code, _words(text), request_id)
+    return Refusal(code, in_words(text), request_id)
 
 
 def message_in(answer: Mapping[str, Any]) -> str:
     """The message of an answer that has no error in any known place."""
-    said = _words(answer.get("message") or answer.get("msg"))
+    said = in_words(answer.get("message") or answer.get("msg"))
     return f'it says "{said}"' if said else "it gives no reason"
 
 
 def _code(value: object) -> int | str | None:
-    text = _words(value, most=60)
+    text = in_words(value, most=60)
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text or None
 
 

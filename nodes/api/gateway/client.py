@@ -108,7 +108,7 @@ class Client:
             # Exceptions of requests are OSErrors. Those of urllib3 that it lets through are ValueErrors.
             outcome = Outcome.LOST if sending.begun else Outcome.NOT_SENT
             return PostResult(outcome, reason=_reason(error))
-        result = classify(raw)
+        result = classify(raw, body.get("external_task_id"))
         if result.error:
             self._redact(result.error)
         return replace(result, reason=self._clean(result.reason))

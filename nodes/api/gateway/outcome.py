@@ -60,15 +60,20 @@ class RawAnswer:
     body: bytes
 
 
-def classify(raw: RawAnswer, now: datetime | None = None) -> PostResult:
-    """Read the answer to a POST. The body counts before the status. An unclear answer counts as LOST."""
+def classify(raw: RawAnswer, external_task_id: str | None = None, now: datetime | None = None) -> PostResult:
+    """Read the answer to a POST. The body counts before the status. An unclear answer counts as LOST.
+
+    Args:
+        external_task_id: what was sent. An answer that names another one is about another task: a relay or a cache has
+            mixed up its answers.
+    """
     try:
         body = answer.parse(raw.body)
     except Unreadable as unreadable:
         return _without_a_body(raw, str(unreadable), now)
     refusal = answer.read_refusal(body)
     if answer.names_task(body):
-        return _naming_a_task(body, refusal, raw)
+        return _naming_a_task(body, refusal, raw, external_task_id)
     if refusal:
         return _refused(refusal, raw, now)
     if raw.status >= 300:
@@ -76,13 +81,22 @@ def classify(raw: RawAnswer, now: datetime | None = None) -> PostResult:
     return PostResult(Outcome.LOST, reason="the answer contains no task_id")
 
 
-def _naming_a_task(body: Mapping[str, Any], refusal: Refusal | None, raw: RawAnswer) -> PostResult:
-    """An answer with a task_id counts as ACCEPTED, unless its status or a known code contradicts that."""
+def _naming_a_task(
+    body: Mapping[str, Any], refusal: Refusal | None, raw: RawAnswer, external_task_id: str | None
+) -> PostResult:
+    """An answer with a task_id counts as ACCEPTED, unless its status, a known code or its external_task_id objects."""
     task = answer.read_task(body)
+    if external_task_id and task.external_task_id not in (None, external_task_id):
+        return of_another_task(task)
     if raw.status < 300 and not (refusal and answer.is_known(refusal)):
         return PostResult(Outcome.ACCEPTED, task=task)
     says = str(answer.as_error(refusal, raw.status)) if refusal else f"the gateway sent an HTTP {raw.status} answer"
     return PostResult(Outcome.LOST, reason=f"{says}, but also named the task_id {task.task_id}")
+
+
+def of_another_task(task: Task) -> PostResult:
+    """An answer that belongs to the request of somebody else. What became of this one is not known."""
+    return PostResult(Outcome.LOST, reason=f"the gateway answered with another task, task_id {task.task_id}")
 
 
 def _refused(refusal: Refusal, raw: RawAnswer, now: datetime | None) -> PostResult:

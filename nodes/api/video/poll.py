@@ -150,7 +150,7 @@ class _State:
         # The gateway's clock may be wrong or count in other units, so only a plausible time is used.
         if 0 <= now - created <= RESULT_LIFE:
             self._made_at = created
-        self._word = " ".join(task.status.split())[:40] or "no status yet"
+        self._word = task.status
         if task.status == TaskStatus.SUCCEED:
             self._word = "succeed, waiting for the video link"
             self.succeeded_at = self.succeeded_at or time.monotonic()

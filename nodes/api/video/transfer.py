@@ -22,7 +22,7 @@ from pathlib import Path
 import requests
 
 from ..errors import KlingError, SetupError, UnavailableError
-from ..gateway.answer import first_words
+from ..gateway.foreign_text import first_words
 from ..gateway.network_errors import what_broke
 from ..gateway.outcome import retry_after
 from ..ledger.filelock import acquire
