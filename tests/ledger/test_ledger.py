@@ -89,6 +89,7 @@ def test_of_fifty_threads_that_claim_a_row_again_one_wins(ledger: Ledger, state_
     claimed = ledger.claim(row(), None)
     assert claimed
     ledger.settle(claimed, state_before, "")
+    ledger.release(claimed)
     seen = ledger.latest("one")
     with ThreadPoolExecutor(50) as pool:
         start = threading.Barrier(50)
@@ -104,10 +105,12 @@ def test_a_row_that_was_sent_again_since_it_was_seen_cannot_be_claimed(ledger: L
     first = ledger.claim(row(), None)
     assert first
     ledger.settle(first, State.UNKNOWN, "")
+    ledger.release(first)
     seen = ledger.latest("one")
     second = ledger.claim(row(), seen)
     assert second
     ledger.settle(second, State.UNKNOWN, "")
+    ledger.release(second)
     assert ledger.claim(row(), seen) is None
 
 
@@ -122,11 +125,38 @@ def test_an_accepted_task_is_not_undone_by_a_later_answer(ledger: Ledger) -> Non
 
 def test_a_late_answer_does_not_settle_what_was_sent_again_since(ledger: Ledger) -> None:
     first = ledger.claim(row(), None)
-    seen = ledger.latest("one")
-    assert first and ledger.claim(row(), seen)
+    assert first
+    ledger.release(first)
+    assert ledger.claim(row(), ledger.latest("one"))
     ledger.settle(first, State.UNSENT, "too late")
     found = ledger.latest("one")
     assert found and found.state == State.SENDING
+
+
+def test_a_task_belongs_to_one_row_also_while_it_cannot_be_written(ledger: Ledger) -> None:
+    rows = [ledger.claim(row(name), None) for name in ("one", "two", "three")]
+    one, two, three = (claimed for claimed in rows if claimed)
+
+    def read_only(on: bool) -> None:
+        ledger._file.run(lambda connection: connection.execute(f"PRAGMA query_only = {int(on)}"))
+
+    read_only(True)
+    assert ledger.accept(one, task("777")) and not ledger.accept(two, task("777"))
+    assert not ledger.is_written(one) and ledger.is_written(two)
+    read_only(False)
+    assert not ledger.accept(three, task("777")) and ledger.accept(one, task("777"))
+    assert ledger.is_written(one)
+    assert [found.external_task_id for found in ledger.rows(State.ACCEPTED)] == ["one-1"]
+
+
+def test_what_is_being_sent_cannot_be_claimed_again_by_a_file_that_forgot_it(ledger: Ledger, state: Path) -> None:
+    claimed = ledger.claim(row(), None)
+    assert claimed
+    with closing(sqlite3.connect(state / "ledger.db")) as connection, connection:
+        connection.execute("DELETE FROM submissions")
+    assert ledger.claim(row(), None) is None
+    ledger.release(claimed)
+    assert ledger.claim(row(), None)
 
 
 def test_a_failed_task_is_not_accepted_again(ledger: Ledger) -> None:
@@ -158,6 +188,7 @@ def test_claiming_again_keeps_the_time_of_the_first_claim(ledger: Ledger) -> Non
     first = ledger.claim(row(), None)
     assert first
     ledger.settle(first, State.UNSENT, "")
+    ledger.release(first)
     again = ledger.claim(row(), ledger.latest("one"))
     assert again and again.created_at == first.created_at
     assert again.sent_at >= first.sent_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from contextlib import closing, suppress
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import OTHER_KEY
 from fault_tools import (
     PATIENT,
     Cancelled,
@@ -18,18 +20,24 @@ from fault_tools import (
     only_row,
     opened,
     request,
+    run,
+    settings,
     submit,
     wait_until,
 )
+from pydantic import SecretStr
 
 from nodes.api.errors import (
     KlingError,
     OutcomeUnknown,
+    SetupError,
 )
 from nodes.api.ledger.row import State
 from nodes.api.spending.limits import NO_LIMITS
-from nodes.api.submit.account import Account
+from nodes.api.submit.account import Account, open_account
+from nodes.api.submit.loop import submit as submit_request
 from nodes.sandbox import Sandbox
+from nodes.sandbox.faults import ODD_IDS
 
 pytest_plugins = ["fault_fixtures"]
 
@@ -98,6 +106,7 @@ def test_a_row_that_somebody_sent_again_meanwhile_is_not_taken_for_the_one_prove
     claimed = account.ledger.claim(absent, absent)
     assert claimed
     account.sender._record(claimed, account.client.create(claimed.request()))
+    account.ledger.release(claimed)
     step = account.sender.advance(request(), 1, absent, NO_LIMITS)
     assert step.result is None and step.is_lost
     assert len(sandbox.creates()) == 2
@@ -179,6 +188,92 @@ def test_an_outcome_that_cannot_be_recorded_is_looked_up_by_the_next_run(state: 
             writer.ledger.close()
             assert submit(patient).task_id in sandbox.tasks
         assert len(sandbox.tasks) == 1
+
+
+def test_a_task_that_failed_before_it_could_be_recorded_is_never_offered_again(state: Path) -> None:
+    with Sandbox(log=lambda line: read_only(writer, True)) as sandbox, opened(sandbox.base_url, state) as writer:
+        first = submit(writer)
+        with pytest.raises(SetupError):
+            writer.ledger.fail(sandbox.base_url, first.task_id, "risk control")
+        read_only(writer, False)
+        second = submit(writer)
+        assert second.task_id != first.task_id and not second.reused
+        assert [(row.attempt, row.state, row.error) for row in writer.ledger.rows(State.FAILED)] == [
+            (1, State.FAILED, "risk control")
+        ]
+
+
+# A key that is changed after the disk was full
+
+
+def test_a_new_key_knows_what_the_old_one_could_not_record(state: Path) -> None:
+    with Sandbox(log=lambda line: read_only(old, line.startswith("POST"))) as sandbox:
+        old = open_account(settings(sandbox.base_url, state))
+        sandbox.misbehave("create", "drop-after")
+        sandbox.misbehave("query", "not-found")
+        watch = Watch("looking the task up")
+        with pytest.raises(Cancelled):
+            submit(old, watch=watch)
+        assert only_row(old).state == State.SENDING
+        new = open_account(replace(settings(sandbox.base_url, state), key=SecretStr(OTHER_KEY)))
+        assert new is not old and new.ledger is old.ledger
+        found = submit(new)
+        assert found.task_id in sandbox.tasks and len(sandbox.creates()) == 1
+        old.ledger.close()
+
+
+def test_many_keys_hold_one_ledger_open(sandbox: Sandbox, state: Path) -> None:
+    keys = [f"sk-key-number-{number:04}" for number in range(20)]
+    accounts = [open_account(replace(settings(sandbox.base_url, state), key=SecretStr(key))) for key in keys]
+    assert len({id(account.ledger) for account in accounts}) == 1
+    assert len(list((state / "processes").glob("*.lock"))) == 1
+    accounts[0].ledger.close()
+
+
+# The answer of somebody else
+
+
+def test_an_answer_about_another_task_is_not_believed(sandbox: Sandbox, patient: Account) -> None:
+    sandbox.misbehave("create", "other-task-after", "other-task-after")
+    tasks = [submit(patient, take=take).task_id for take in (1, 2)]
+    assert tasks == list(sandbox.tasks) and len(sandbox.creates()) == 2
+
+
+def test_a_task_id_that_another_row_has_is_not_believed(state: Path) -> None:
+    with Sandbox(knows_external_ids=False) as relay, opened(relay.base_url, state) as account:
+        first = submit(account, take=1)
+        relay.misbehave("create", f"other-task-after:{first.task_id}")
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown):
+                submit(account, take=2)
+        assert len(relay.creates()) == 2
+        assert [row.take for row in account.ledger.rows(State.UNKNOWN)] == [2]
+        assert submit(account, take=1).task_id == first.task_id
+
+
+def test_two_answers_at_once_that_name_one_task_give_it_to_one_row(state: Path) -> None:
+    with Sandbox(knows_external_ids=False, latency=0.2) as relay, opened(relay.base_url, state) as account:
+        relay.misbehave("create", *["other-task-after:777"] * 8)
+
+        async def all_at_once() -> list[object]:
+            tries = [submit_request(account, request(), take, Watch()) for take in range(8)]
+            return await asyncio.gather(*tries, return_exceptions=True)
+
+        results = run(all_at_once())
+        assert sum(isinstance(result, OutcomeUnknown) for result in results) == 7
+        assert [row.task_id for row in account.ledger.rows(State.ACCEPTED)] == ["777"]
+        assert len(relay.creates()) == 8
+
+
+@pytest.mark.parametrize("name", ODD_IDS)
+def test_an_odd_id_neither_damages_the_ledger_nor_buys_again(state: Path, name: str) -> None:
+    with Sandbox(knows_external_ids=False) as relay:
+        for number in range(3):
+            with opened(relay.base_url, state) as account:
+                relay.misbehave("create", *[f"odd-id-after:{name}"] * (number == 0))
+                with pytest.raises(OutcomeUnknown):
+                    submit(account)
+        assert len(relay.creates()) == 1 and not list(state.glob("ledger-damaged*"))
 
 
 # Somebody else's row

@@ -6,58 +6,24 @@ open. It never holds the key.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
 
+from ..errors import SetupError
 from ..gateway.answer import Task
 from ..spending import prices
 from ..spending.limits import DAY, NO_LIMITS, Limits, Spent
-from .database import LedgerFile, damage, passing_over_damage, transaction
+from .database import LedgerFile, damage, transaction
 from .row import MAY_BE_PAID, Row, State, request_in
+from .table import MIGRATIONS, SELECT, as_row, insert_new, rescue, update, update_or_insert
 
-_MIGRATIONS = [
-    """
-    CREATE TABLE submissions (
-        base_url TEXT NOT NULL,
-        external_task_id TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        take INTEGER NOT NULL,
-        state TEXT NOT NULL,
-        body TEXT NOT NULL,
-        owner TEXT NOT NULL DEFAULT '',
-        created_at REAL NOT NULL,
-        sent_at REAL NOT NULL DEFAULT 0,
-        accepted_at REAL NOT NULL DEFAULT 0,
-        task_id TEXT,
-        task_created_at INTEGER,
-        request_id TEXT,
-        error TEXT NOT NULL DEFAULT '',
-        PRIMARY KEY (base_url, external_task_id)
-    ) WITHOUT ROWID;
-    CREATE INDEX by_fingerprint ON submissions (fingerprint, attempt);
-    CREATE INDEX by_task ON submissions (base_url, task_id);
-    CREATE INDEX unsettled ON submissions (state) WHERE state IN ('sending', 'unknown');
-    """,
-    """
-    ALTER TABLE submissions ADD COLUMN counted_at REAL NOT NULL DEFAULT 0;
-    ALTER TABLE submissions ADD COLUMN charged REAL;
-    UPDATE submissions SET counted_at = sent_at WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
-    CREATE TABLE clock (followed REAL NOT NULL);
-    CREATE INDEX counted ON submissions (counted_at, state) WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
-    CREATE INDEX charges ON submissions (accepted_at) WHERE charged IS NOT NULL;
-    """,
-]
-"""One script for each schema version, in order. Scripts are added, never changed."""
-
-
-_LATER_COLUMNS = {"counted_at": "0.0", "charged": "NULL"}
-"""Columns that the first schema lacks, with their values for its rows."""
+_log = logging.getLogger("kling")
 
 _COUNTED = "state IN ('sending', 'unknown', 'accepted', 'failed')"
 """``MAY_BE_PAID`` in SQL, written as in the index ``counted``: SQLite would not use it otherwise."""
@@ -67,13 +33,6 @@ _COUNT_UNCOUNTED = f"UPDATE submissions SET counted_at = sent_at WHERE {_COUNTED
 
 _CLOCK_JUMP = 60.0
 """A clock that differs by more seconds from the time that has passed was set."""
-
-_TIMES_END = 1e11
-"""A Unix time of the year 5138. A later time in a row is damage."""
-
-_COLUMNS = [field.name for field in fields(Row)]
-_TYPES = tuple(get_type_hints(Row)[column] for column in _COLUMNS)
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM submissions"
 
 
 class Ledger:
@@ -87,12 +46,14 @@ class Ledger:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file = LedgerFile(directory, _MIGRATIONS, f"{_SELECT} LIMIT 1", _rescue)
+        self._file = LedgerFile(directory, MIGRATIONS, f"{SELECT} LIMIT 1", rescue)
         self.owner = self._file.owner
         self.installation_id = self._file.installation_id
         self.failures = 0
         self._clock = time.time() - _steady_time()
         self._made: set[tuple[str, str]] = set()
+        self._sending: set[tuple[str, str]] = set()
+        self._unwritten: dict[tuple[str, str], Row] = {}
 
     def close(self) -> None:
         """Close the file, and let other processes know that this one is done."""
@@ -102,12 +63,16 @@ class Ledger:
 
     def latest(self, fingerprint: str) -> Row | None:
         """The newest attempt at a submission."""
-        return self._first("WHERE fingerprint = ? ORDER BY attempt DESC LIMIT 1", fingerprint)
+        unwritten = self._remembered(lambda row: row.fingerprint == fingerprint)
+        written = self._first("WHERE fingerprint = ? ORDER BY attempt DESC LIMIT 1", fingerprint)
+        return max((row for row in (unwritten, written) if row), key=lambda row: row.attempt, default=None)
 
     def find(self, base_url: str, any_id: str) -> Row | None:
         """The row with this task_id or external_task_id at one gateway."""
-        return self._first("WHERE base_url = ? AND external_task_id = ?", base_url, any_id) or self._first(
-            "WHERE base_url = ? AND task_id = ?", base_url, any_id
+        return (
+            self._remembered(lambda row: row.base_url == base_url and any_id in (row.external_task_id, row.task_id))
+            or self._first("WHERE base_url = ? AND external_task_id = ?", base_url, any_id)
+            or self._first("WHERE base_url = ? AND task_id = ?", base_url, any_id)
         )
 
     def rows(self, *states: str) -> list[Row]:
@@ -116,8 +81,14 @@ class Ledger:
         return self._select(f"{where} ORDER BY created_at DESC, attempt DESC", *states)
 
     def is_under_way(self, row: Row) -> bool:
-        """Whether a running process is sending ``row``."""
-        return row.state == State.SENDING and self._file.is_alive(row.owner)
+        """Whether a running process, this one or another, is sending ``row``."""
+        if row.state != State.SENDING:
+            return False
+        return row.identity in self._sending if row.owner == self.owner else self._file.is_alive(row.owner)
+
+    def is_written(self, row: Row) -> bool:
+        """Whether the task of ``row`` is on disk, and not only in memory."""
+        return row.identity not in self._unwritten
 
     # Changes
 
@@ -129,13 +100,17 @@ class Ledger:
             limits: what may be spent. They are checked in the transaction of the claim.
 
         Returns:
-            The row as it is now. None if somebody else was faster; then nothing may be sent.
+            The row as it is now; it counts as being sent until ``release``. None if somebody else was faster; then
+            nothing may be sent.
 
         Raises:
             LimitError: the limits do not allow another submission.
         """
 
         def work(connection: sqlite3.Connection) -> Row | None:
+            # The file may have been deleted or replaced since the row was claimed.
+            if row.identity in self._sending:
+                return None
             if limits.window:
                 self._follow_clock(connection)
             with transaction(connection):
@@ -143,18 +118,19 @@ class Ledger:
                 now = time.time()
                 claimed = self._claimed(row, seen, now)
                 if seen is None:
-                    won = _insert_new(connection, claimed)
+                    won = insert_new(connection, claimed)
                 else:
                     unchanged = "state = ? AND sent_at = ?"
-                    won = _update(connection, claimed, unchanged, seen.state, seen.sent_at)
+                    won = update(connection, claimed, unchanged, seen.state, seen.sent_at)
                 # After the claim, so that a loser is told that somebody was faster. An error takes the claim back.
                 if won:
-                    limits.check_run(len(self._made - {_identity(row)}))
+                    limits.check_run(len(self._made - {row.identity}))
                 if won and limits.window:
                     self._check(connection, limits, row, now)
             if won:
                 # Here, under the lock of the file: another thread must not be allowed before this one is counted.
-                self._made.add(_identity(row))
+                self._made.add(row.identity)
+                self._sending.add(row.identity)
             return claimed if won else None
 
         return self._file.run(work)
@@ -215,9 +191,52 @@ class Ledger:
         if was_set:
             self._clock = clock
 
-    def accept(self, row: Row, task: Task) -> None:
-        """Record the task that was made. Only ``fail`` changes the row after that."""
-        self._record(row.accepted(task), "state != 'failed'")
+    def release(self, row: Row) -> None:
+        """Let others know that nobody is sending ``row`` any more, whether or not its answer could be recorded."""
+        self._sending.discard(row.identity)
+
+    def accept(self, row: Row, task: Task) -> bool:
+        """Record the task that was made, even if it has failed. Only ``fail`` changes the row after that.
+
+        If the file cannot be written, the task stays in memory, and is written as soon as that is possible.
+
+        Returns:
+            False if the task belongs to another row, so nothing was recorded.
+        """
+        accepted = row.accepted(task)
+        owner = self._remembered(lambda other: (other.base_url, other.task_id) == (row.base_url, task.task_id))
+        if owner and owner.identity != row.identity:
+            return False
+        try:
+            if not self._accept(accepted):
+                return False
+        except SetupError as error:
+            self._unwritten[row.identity] = accepted
+            _log.error("Kling: task_id %s of %s is not recorded: %s", task.task_id, row.external_task_id, error)
+        if accepted.state == State.FAILED:
+            self.failures += 1
+        return True
+
+    def _accept(self, row: Row) -> bool:
+        """Write ``row``, unless another row has its task. Returns whether it is its own."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                same_id = "SELECT 1 FROM submissions WHERE base_url = ? AND task_id = ? AND external_task_id != ?"
+                if connection.execute(same_id, (row.base_url, row.task_id, row.external_task_id)).fetchone():
+                    return False
+                update_or_insert(connection, row, "state != 'failed'")
+                return True
+
+        return self._file.run(work)
+
+    def _remembered(self, matches: Callable[[Row], bool]) -> Row | None:
+        """The first such task that could not be written. Each one is tried again before that."""
+        for identity, row in list(self._unwritten.items()):
+            with suppress(SetupError):
+                self._accept(row)
+                self._unwritten.pop(identity, None)
+        return next((row for row in list(self._unwritten.values()) if matches(row)), None)
 
     def settle(self, row: Row, state: str, error: str) -> None:
         """Record a POST that brought no task: ``unsent``, ``refused`` or ``unknown``, and why.
@@ -228,13 +247,10 @@ class Ledger:
         counted_at = row.counted_at
         if state not in MAY_BE_PAID:
             counted_at = 0
-            self._made.discard(_identity(row))
+            self._made.discard(row.identity)
         settled = replace(row, state=state, error=error, counted_at=counted_at)
-        self._record(settled, "state = 'sending' AND owner = ? AND sent_at = ?", row.owner, row.sent_at)
-
-    def _record(self, row: Row, condition: str, *values: object) -> None:
-        """Write the new state of ``row``. If the file was replaced meanwhile, the new one may lack the row."""
-        self._file.run(lambda connection: _update(connection, row, condition, *values) or _insert(connection, row))
+        still = "state = 'sending' AND owner = ? AND sent_at = ?"
+        self._file.run(lambda connection: update_or_insert(connection, settled, still, row.owner, row.sent_at))
 
     def charge(self, base_url: str, task_id: str, units: float) -> None:
         """Record what Kling charged for a task."""
@@ -250,6 +266,9 @@ class Ledger:
     def fail(self, base_url: str, task_id: str, reason: str) -> None:
         """Record that a task ended without a video, so that the same graph may be paid again."""
         statement = "UPDATE submissions SET state = 'failed', error = ? WHERE base_url = ? AND task_id = ?"
+        for identity, row in list(self._unwritten.items()):
+            if (row.base_url, row.task_id) == (base_url, task_id):
+                self._unwritten[identity] = replace(row, state=State.FAILED, error=reason)
         self._file.run(lambda connection: connection.execute(statement, (reason, base_url, task_id)))
         self.failures += 1
 
@@ -257,8 +276,8 @@ class Ledger:
         return next(iter(self._select(where, *values)), None)
 
     def _select(self, where: str, *values: object) -> list[Row]:
-        query = f"{_SELECT} {where}"
-        return self._file.run(lambda connection: [_row(found) for found in connection.execute(query, values)])
+        query = f"{SELECT} {where}"
+        return self._file.run(lambda connection: [as_row(found) for found in connection.execute(query, values)])
 
 
 def _steady_time() -> float:
@@ -278,7 +297,7 @@ def _counted(connection: sqlite3.Connection, limits: Limits, now: float, but: Ro
     # The index alone answers without a limit on units. Thousands of rows may count, and each claim asks.
     columns = "counted_at, state, charged, body" if limits.units_per_day else "counted_at"
     where = f"{_COUNTED} AND counted_at > ? AND NOT (base_url = ? AND external_task_id = ?)"
-    own = _identity(but) if but else ("", "")
+    own = but.identity if but else ("", "")
     found = connection.execute(f"SELECT {columns} FROM submissions WHERE {where}", (now - limits.window, *own))
     return [_spent(*row) for row in found]
 
@@ -295,81 +314,3 @@ def _spent(counted_at: object, state: object = State.FAILED, charged: object = N
 @lru_cache(maxsize=4096)
 def _at_most(body: object) -> float:
     return prices.at_most(request_in(body) if isinstance(body, str) else {})
-
-
-def _identity(row: Row) -> tuple[str, str]:
-    return row.base_url, row.external_task_id
-
-
-def _row(columns: tuple[Any, ...]) -> Row:
-    """The row with these columns.
-
-    Raises:
-        sqlite3.DatabaseError: they are damaged. A damaged page can hold NULL where the schema allows none.
-    """
-    if all(map(isinstance, columns, _TYPES)):
-        row = Row(*columns)
-        # Every row was claimed and therefore has times. With zeros a task would look too old to be reused.
-        are_times = all(1 <= moment < _TIMES_END for moment in (row.created_at, row.sent_at))
-        task_id = row.task_id or ""
-        # Bytes that are not UTF-8 were read as U+FFFD.
-        if are_times and "\ufffd" not in task_id and "\0" not in task_id:
-            return row
-    raise damage("a row")
-
-
-def _rescue(damaged: sqlite3.Connection, new: sqlite3.Connection) -> int:
-    """Copy the rows that can still be read. Returns their number."""
-    return sum(_insert(new, row) for row in _readable(damaged))
-
-
-def _readable(damaged: sqlite3.Connection) -> Iterator[Row]:
-    """The rows before the first damage, read from both ends of the table. Indexes are not used; they may be damaged."""
-    has: set[str] = set()
-    with passing_over_damage():
-        has = {name for _, name, *_ in damaged.execute("PRAGMA table_info(submissions)")}
-    columns_now = ", ".join(name if name in has else _LATER_COLUMNS.get(name, name) for name in _COLUMNS)
-    for order in ("ASC", "DESC"):
-        with passing_over_damage():
-            for columns in damaged.execute(
-                f"SELECT {columns_now} FROM submissions ORDER BY base_url {order}, external_task_id {order}"
-            ):
-                with passing_over_damage():
-                    yield _row(columns)
-
-
-def _insert(connection: sqlite3.Connection, row: Row) -> bool:
-    marks = ", ".join("?" * len(_COLUMNS))
-    statement = f"INSERT OR IGNORE INTO submissions ({', '.join(_COLUMNS)}) VALUES ({marks})"
-    return bool(connection.execute(statement, _values(row)).rowcount)
-
-
-def _insert_new(connection: sqlite3.Connection, row: Row) -> bool:
-    """Insert a row that was not found. Returns whether it was inserted; somebody else may have been faster.
-
-    Raises:
-        sqlite3.DatabaseError: the row exists, but the index lacks it.
-    """
-    if _insert(connection, row):
-        return True
-    # Without this check the caller would wait forever for a row that it cannot find.
-    found = connection.execute(
-        "SELECT 1 FROM submissions INDEXED BY by_fingerprint WHERE base_url = :base_url AND external_task_id = :id AND"
-        " fingerprint = (SELECT fingerprint FROM submissions WHERE base_url = :base_url AND external_task_id = :id)",
-        {"base_url": row.base_url, "id": row.external_task_id},
-    )
-    if not found.fetchone():
-        raise damage("an index")
-    return False
-
-
-def _update(connection: sqlite3.Connection, row: Row, condition: str, *values: object) -> bool:
-    statement = (
-        f"UPDATE submissions SET ({', '.join(_COLUMNS)}) = ({', '.join('?' * len(_COLUMNS))})"
-        f" WHERE base_url = ? AND external_task_id = ? AND {condition}"
-    )
-    return bool(connection.execute(statement, (*_values(row), *_identity(row), *values)).rowcount)
-
-
-def _values(row: Row) -> tuple[object, ...]:
-    return tuple(getattr(row, column) for column in _COLUMNS)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ..gateway.answer import Task
+from ..gateway.answer import Task, TaskStatus
 from ..spending.limits import DAY
 
 
@@ -68,6 +68,11 @@ class Row:
     counted_at: float = 0
     charged: float | None = None
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What the row is known by: the gateway and the external_task_id."""
+        return self.base_url, self.external_task_id
+
     def request(self) -> Mapping[str, Any]:
         """The body as it was sent. It is empty where damage made its text unreadable."""
         return request_in(self.body)
@@ -82,11 +87,11 @@ class Row:
         )
 
     def accepted(self, task: Task) -> Row:
-        """The row with ``task`` in it."""
+        """The row with ``task`` in it, which may have failed already."""
         now, by_gateway = time.time(), (task.created_at or 0) / 1000
         return replace(
             self,
-            state=State.ACCEPTED,
+            state=State.FAILED if task.status == TaskStatus.FAILED else State.ACCEPTED,
             accepted_at=now,
             # The later of two clocks: this computer's may be behind and be corrected soon.
             counted_at=max(self.counted_at, by_gateway if by_gateway < now + DAY else 0),
@@ -94,7 +99,7 @@ class Row:
             task_id=task.task_id,
             task_created_at=task.created_at,
             request_id=task.request_id,
-            error="",
+            error=task.reason,
         )
 
 

@@ -178,7 +178,7 @@ async def _pause(account: Account, row: Row, result: PostResult, tally: _Tally, 
 def _submission(account: Account, row: Row, task: Task, tally: _Tally) -> Submission:
     notes = (
         *([_RENEWED] if row.attempt > 1 and tally.paid() else []),
-        *([] if account.sender.is_recorded(row) else [_UNRECORDED.format(task.task_id)]),
+        *([] if account.ledger.is_written(row) else [_UNRECORDED.format(task.task_id)]),
     )
     return Submission(
         task.task_id,

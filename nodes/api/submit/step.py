@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from ..errors import GraphError, KlingError, SetupError, TaskNotFound, UnavailableError
 from ..gateway.answer import Task, TaskStatus
 from ..gateway.client import Client
-from ..gateway.outcome import Outcome, PostResult
+from ..gateway.outcome import Outcome, PostResult, of_another_task
 from ..ledger.record import Ledger
 from ..ledger.row import Row, State
 from ..pace import LONGEST_POST, RESULT_LIFE
@@ -71,9 +70,6 @@ class Sender:
 
     def __init__(self, base_url: str, client: Client, ledger: Ledger) -> None:
         self._base_url, self._client, self._ledger = base_url, client, ledger
-        self._active: set[str] = set()
-        self._active_lock = threading.Lock()
-        self._unrecorded: dict[str, tuple[Row, Task]] = {}
 
     def preview(self, request: Text2VideoRequest, take: int) -> Preview:
         """What ``advance`` would send now.
@@ -109,7 +105,7 @@ class Sender:
             step = self._plan(request, take, gone=step.seen)
         if step.seen is None or step.seen.state in (State.UNSENT, State.REFUSED) or step.seen == absent:
             return self._post(step, limits)
-        is_sending = self._is_sending(step.seen)
+        is_sending = self._ledger.is_under_way(step.seen)
         return replace(step, is_sending=is_sending, is_lost=_is_lost(step.seen, is_sending))
 
     def _is_still_there(self, row: Row) -> bool:
@@ -134,7 +130,7 @@ class Sender:
         own_id = body.get("external_task_id")
         identity = [self._base_url, json.dumps(body, sort_keys=True, ensure_ascii=False), str(take)]
         fingerprint = _digest(*identity)
-        seen = self._seen(fingerprint, own_id)
+        seen = self._ledger.find(self._base_url, own_id) if own_id else self._ledger.latest(fingerprint)
         is_over = seen is not None and (seen.state == State.FAILED or seen == gone)
         if own_id and seen and seen.fingerprint != fingerprint and seen.state not in (State.UNSENT, State.REFUSED):
             raise GraphError(
@@ -155,53 +151,30 @@ class Sender:
         row = Row(self._base_url, body["external_task_id"], fingerprint, attempt, take, State.UNSENT, text)
         return Step(row, None if is_over else seen)
 
-    def _seen(self, fingerprint: str, own_id: str | None) -> Row | None:
-        """What is known about a submission: from the ledger, or from memory while the ledger cannot be written."""
-        if unrecorded := self._unrecorded.get(fingerprint):
-            self._keep(*unrecorded)
-            return unrecorded[0].accepted(unrecorded[1])
-        return self._ledger.find(self._base_url, own_id) if own_id else self._ledger.latest(fingerprint)
-
     def _post(self, step: Step, limits: Limits) -> Step:
         """Claim, send, record. The answer is recorded even if the caller is gone by then."""
-        external_task_id = step.row.external_task_id
-        with self._active_lock:
-            if external_task_id in self._active:
-                return step
-            self._active.add(external_task_id)
+        row = self._ledger.claim(step.row, step.seen, limits)
+        if row is None:
+            return step
         try:
-            row = self._ledger.claim(step.row, step.seen, limits)
-            if row is None:
-                return step
-            result = self._client.create(row.request())
-            self._record(row, result)
+            result = self._record(row, self._client.create(row.request()))
             return replace(step, row=row, result=result)
         finally:
-            with self._active_lock:
-                self._active.discard(external_task_id)
+            self._ledger.release(row)
 
-    def _record(self, row: Row, result: PostResult) -> None:
+    def _record(self, row: Row, result: PostResult) -> PostResult:
+        """Record the answer. The task of another row is none."""
         if result.task:
-            self._keep(row, result.task)
-            return
+            if self._ledger.accept(row, result.task):
+                return result
+            result = of_another_task(result.task)
         states = {Outcome.LOST: State.UNKNOWN, Outcome.EXISTS: State.UNKNOWN, Outcome.REFUSED: State.REFUSED}
         why = str(result.error) if result.error else result.reason
         try:
             self._ledger.settle(row, states.get(result.outcome, State.UNSENT), why)
         except SetupError as error:  # the row still says that it is being sent, so it will be looked up
             _log.error("Kling: %s", error)
-
-    def _keep(self, row: Row, task: Task) -> None:
-        """Record a task that exists. If that fails, keep it in memory and try again with the next run."""
-        try:
-            self._ledger.accept(row, task)
-            if task.status == TaskStatus.FAILED:
-                self._ledger.fail(row.base_url, task.task_id, task.reason)
-            self._unrecorded.pop(row.fingerprint, None)
-        except SetupError as error:
-            if task.status != TaskStatus.FAILED:
-                self._unrecorded[row.fingerprint] = row, task
-            _log.error("Kling: task_id %s of %s is not recorded: %s", task.task_id, row.external_task_id, error)
+        return result
 
     def adopt(self, row: Row) -> Task:
         """Ask the gateway for the task of ``row`` and record it, even if it has failed.
@@ -213,22 +186,16 @@ class Sender:
         if known and known.state == State.ACCEPTED and known.external_task_id == row.external_task_id:
             return known.task()  # another thread or process found it meanwhile
         task = self._client.query(row.external_task_id)
-        owner = self._ledger.find(row.base_url, task.task_id) or row
-        if row.external_task_id != owner.external_task_id or task.external_task_id not in (None, row.external_task_id):
+        if task.external_task_id not in (None, row.external_task_id) or not self._ledger.accept(row, task):
             raise UnavailableError("the gateway answered with another task")
-        self._keep(row, task)
         return task
-
-    def is_recorded(self, row: Row) -> bool:
-        """Whether the task of ``row`` is in the ledger, and not only in memory."""
-        return row.fingerprint not in self._unrecorded
 
     def recover(self) -> Iterator[tuple[Row, str]]:
         """Look up every submission whose answer is still open, newest first. Yields each row with the result."""
         for row in self._ledger.rows(State.SENDING, State.UNKNOWN):
             if row.base_url != self._base_url:
                 yield row, "was sent to another gateway; set KLING_BASE_URL to it"
-            elif not _is_lost(row, self._is_sending(row)):
+            elif not _is_lost(row, self._ledger.is_under_way(row)):
                 yield row, "is being sent now"
             else:
                 yield row, self._recovered(row)
@@ -241,13 +208,6 @@ class Sender:
         except KlingError as error:
             return str(error)
         return f"found: task_id {task.task_id}" + (", which has failed" if task.status == TaskStatus.FAILED else "")
-
-    def _is_sending(self, row: Row) -> bool:
-        """Whether a running process has claimed ``row`` and not settled it."""
-        if row.state == State.SENDING and row.owner == self._ledger.owner:
-            with self._active_lock:
-                return row.external_task_id in self._active
-        return self._ledger.is_under_way(row)
 
 
 def _is_lost(row: Row, is_sending: bool) -> bool:
