@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import multiprocessing
-import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import requests
 
 from nodes import host
+from nodes.api import environment
 from nodes.sandbox import Sandbox
 from nodes.text2video import KlingText2Video
 
@@ -68,8 +68,7 @@ def plain_post(base_url: str, sent: dict[str, Any]) -> Any:
 def gateway(*, big_file: int = 0, **options: float) -> Iterator[str]:
     """The sandbox in a process of its own, so that only the client is measured; gives its base URL.
 
-    Meanwhile this process has the gateway's address and a key in its environment, an empty state directory, and a
-    host that shows nothing.
+    Meanwhile the pack has the gateway's address, a key, an empty state directory, and a host that shows nothing.
 
     Args:
         big_file: the size of the first task's video in bytes; 0 for the small clip.
@@ -79,16 +78,13 @@ def gateway(*, big_file: int = 0, **options: float) -> Iterator[str]:
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, big_file, options))
     process.start()
     base_url = here.recv()
-    before = dict(os.environ)
     try:
         with tempfile.TemporaryDirectory(prefix="kling-benchmark-", ignore_cleanup_errors=True) as state_dir:
-            os.environ |= {"KLING_BASE_URL": base_url, "KLING_API_KEY": KEY, "KLING_STATE_DIR": state_dir}
-            os.environ["KLING_MAX_TASKS_PER_HOUR"] = "0"  # the measures make more tasks than the default allows
-            with host.use(host.ConsoleHost(out=io.StringIO())):
+            ours = {"KLING_BASE_URL": base_url, "KLING_API_KEY": KEY, "KLING_STATE_DIR": state_dir}
+            ours["KLING_MAX_TASKS_PER_HOUR"] = "0"  # the measures make more tasks than the default allows
+            with environment.replaced(ours), host.use(host.ConsoleHost(out=io.StringIO())):
                 yield base_url
     finally:
-        os.environ.clear()
-        os.environ.update(before)
         here.close()
         process.join()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+
+from nodes.api import environment
 
 from . import fixtures
 from .figures import Figure, clocked, ratio, side_by_side
@@ -19,13 +20,12 @@ ROWS = 100_000
 def measure(quick: bool) -> list[Figure]:
     """The same submissions with a nearly empty ledger and with an old one."""
     with fixtures.gateway():
-        young = Path(os.environ["KLING_STATE_DIR"])
+        young = Path(environment.get("KLING_STATE_DIR"))
         old = young / "old"
 
         def submit(state_dir: Path, most: int = 0) -> None:
-            os.environ["KLING_STATE_DIR"] = str(state_dir)
-            os.environ["KLING_MAX_TASKS_PER_HOUR"] = str(most)
-            asyncio.run(block())
+            with environment.replaced({"KLING_STATE_DIR": str(state_dir), "KLING_MAX_TASKS_PER_HOUR": str(most)}):
+                asyncio.run(block())
 
         limited = clocked(time.process_time, lambda: submit(old, 1_000), BLOCK)
 

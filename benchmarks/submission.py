@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
 import time
 from pathlib import Path
 from typing import Any
+
+from nodes.api import environment
 
 from . import fixtures
 from .figures import Figure, apart, clocked, ratio, side_by_side
@@ -57,7 +58,7 @@ class _Record:
     """A table with one row for each POST, written before and after it, each time down to the disk."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect(Path(os.environ["KLING_STATE_DIR"]) / "plain.db", isolation_level=None)
+        self._db = sqlite3.connect(Path(environment.get("KLING_STATE_DIR")) / "plain.db", isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         columns = "base_url, fingerprint, state, body, owner, created_at, sent_at, task_id, task_created_at, request_id"

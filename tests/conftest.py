@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 from body_schema import assert_all_bodies_fit
+from environment import Environment, reread
 from graph import Graph
 
 from nodes.sandbox import Sandbox
@@ -70,15 +71,23 @@ def unmeasured() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
+@pytest.fixture
+def environment() -> Iterator[Environment]:
+    """The only way to change a variable that the pack reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield Environment(patch)
+    reread()
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(environment: Environment, tmp_path: Path) -> None:
     """No test sees the developer's key, gateway, proxy or ledger."""
     for name in ("KLING_API_KEY", "KLING_BASE_URL", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("KLING_STATE_DIR", str(tmp_path / "state"))
+        environment.unset(name)
+        environment.unset(name.upper())
+    environment.set("KLING_STATE_DIR", str(tmp_path / "state"))
     # Most tests send more tasks than the default limit allows; those of the limits set their own.
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "0")
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "0")
 
 
 @pytest.fixture
@@ -90,10 +99,10 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def gateway(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def gateway(sandbox: Sandbox, environment: Environment) -> Sandbox:
     """The sandbox, with the pack pointed at it."""
-    monkeypatch.setenv("KLING_BASE_URL", sandbox.base_url)
-    monkeypatch.setenv("KLING_API_KEY", KEY)
+    environment.set("KLING_BASE_URL", sandbox.base_url)
+    environment.set("KLING_API_KEY", KEY)
     return sandbox
 
 

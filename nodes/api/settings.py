@@ -1,8 +1,8 @@
 """Where the key, the base URL and the state directory come from.
 
-They are read when they are needed, never at import, so a change takes effect on the next run. The key comes from the
-environment, or from the file that ComfyUI's settings panel writes into the state directory. The base URL comes from
-the environment only: a setting that anyone on the network can change must not decide where the key goes.
+The key comes from the environment, or from the file that ComfyUI's settings panel writes into the state directory. The
+base URL comes from the environment only: a setting that anyone on the network can change must not decide where the key
+goes. The environment is the one that the pack was loaded with (``environment.py``); the file is read for each run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from . import environment
 from .errors import SetupError
 
 KEY_VARIABLE = "KLING_API_KEY"
 BASE_URL_VARIABLE = "KLING_BASE_URL"
-STATE_DIR_VARIABLE = "KLING_STATE_DIR"
+STATE_DIR_VARIABLE = environment.STATE_DIR
 
 DEFAULT_BASE_URL = "https://www.kkiai.com/kling"
 ENDPOINT = "/v1/videos/text2video"
@@ -74,20 +75,18 @@ def state_dir(default: Path) -> Path:
     named = _variable(STATE_DIR_VARIABLE)
     if not named:
         return default
-    try:
-        directory = Path(named).expanduser()
-    except RuntimeError:
-        directory = Path()
+    directory = Path(named)
     if not directory.is_absolute():
         raise SetupError(
-            f"{STATE_DIR_VARIABLE} must be an absolute path (~ is allowed). Correct it, or unset it to use the default."
+            f"{STATE_DIR_VARIABLE} must be an absolute path (~ is allowed). Correct it, or unset it to use the default,"
+            " and restart ComfyUI."
         )
     return directory
 
 
 def _variable(name: str) -> str:
-    """An environment variable, without spaces and quotes around it."""
-    return os.environ.get(name, "").strip().strip("\"'").strip()
+    """A variable without spaces and quotes around it."""
+    return environment.get(name).strip("\"'").strip()
 
 
 def base_url() -> str:
@@ -99,7 +98,7 @@ def base_url() -> str:
         SetupError: it is not an https URL (plain http is only for this computer), or has more than a host and a path.
     """
     url = _variable(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
-    hint = f"Correct {BASE_URL_VARIABLE}, or unset it to use the default."
+    hint = f"Correct {BASE_URL_VARIABLE}, or unset it to use the default, and restart ComfyUI."
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -138,7 +137,7 @@ def find_key(directory: Path) -> SecretStr:
     Raises:
         SetupError: no key is set, the file cannot be read, or the text cannot be a key.
     """
-    from_environment = os.environ.get(KEY_VARIABLE, "").strip()
+    from_environment = environment.get(KEY_VARIABLE)
     if from_environment:
         return clean_key(from_environment, KEY_VARIABLE)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import host, workflow
-from ..api import settings
+from ..api import environment, settings
 from ..api.errors import GraphError, KlingError, LimitError
 from ..api.ledger.record import Ledger
 from ..api.settings import BASE_URL_VARIABLE, KEY_VARIABLE, STATE_DIR_VARIABLE
@@ -213,16 +212,8 @@ def _embedded_sandbox() -> Iterator[Sandbox]:
             limits.TASKS_VARIABLE: "0",
             limits.UNITS_VARIABLE: "0",
         }
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ.update(ours)
-        try:
+        with environment.replaced(ours):
             yield sandbox
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 def _print_request(body: Mapping[str, Any], url: str) -> None:

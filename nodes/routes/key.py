@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..api import settings
+from ..api import environment, settings
 from ..api.errors import BalanceError, BusyError, KlingError, SetupError, TaskNotFound
 from ..api.gateway.client import Client
 from .guard import guarded, read_body
@@ -90,7 +89,7 @@ def save_key(directory: Path, text: object) -> None:
 
 
 def _from_environment() -> bool:
-    return bool(os.environ.get(settings.KEY_VARIABLE, "").strip())
+    return bool(environment.get(settings.KEY_VARIABLE))
 
 
 def _is_there(path: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import KEY
+from environment import Environment
 from fault_tools import wait_until
 from wire import ACCEPTED, BODY, certified, client, free_port, http, needs_openssl, sends, sends_and_closes, wire
 
@@ -57,15 +58,15 @@ def test_an_address_that_is_none_means_that_nothing_was_sent(url: str):
     assert attempt.reason == "the address of the gateway or of a proxy cannot be used"
 
 
-def test_a_proxy_that_is_not_there_means_that_nothing_was_sent(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+def test_a_proxy_that_is_not_there_means_that_nothing_was_sent(sandbox: Sandbox, environment: Environment):
+    environment.set("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     attempt = client("https://gw.example/kling").create(BODY)
     assert attempt.outcome is Outcome.NOT_SENT
     assert "proxy" in attempt.reason
 
 
-def test_a_proxy_that_refuses_the_way_means_that_nothing_was_sent(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HTTPS_PROXY", sandbox.origin)
+def test_a_proxy_that_refuses_the_way_means_that_nothing_was_sent(sandbox: Sandbox, environment: Environment):
+    environment.set("HTTPS_PROXY", sandbox.origin)
     attempt = client("https://gw.example/kling").create(BODY)
     assert attempt.outcome is Outcome.NOT_SENT
     assert all(KEY not in str(request.headers) for request in sandbox.received)

@@ -9,6 +9,7 @@ import pytest
 from bodies import SENT
 from body_schema import check
 from conftest import KEY
+from environment import Environment
 from graph import PLAIN, STILL, Graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -285,15 +286,15 @@ def test_a_task_is_run_anew_only_when_one_has_failed(classes: dict[str, Any]):
     assert changed(**PLAIN) == changed(**{**PLAIN, "prompt": "Other."})
 
 
-def test_without_a_key_nothing_is_sent(graph: Graph, gateway: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("KLING_API_KEY")
+def test_without_a_key_nothing_is_sent(graph: Graph, gateway: Sandbox, environment: Environment):
+    environment.unset("KLING_API_KEY")
     with pytest.raises(Exception, match="No API key is set") as caught:
         graph.submit()
     assert type(caught.value).__name__ == "SetupError"
     assert gateway.received == []
 
 
-def test_problems_of_the_graph_are_said_before_a_missing_key(graph: Graph, monkeypatch: pytest.MonkeyPatch):
+def test_problems_of_the_graph_are_said_before_a_missing_key(graph: Graph, environment: Environment):
     assert graph.problems(prompt="") != []
 
 

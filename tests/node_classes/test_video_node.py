@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import KEY
+from environment import Environment
 from fault_tools import Cancelled
 from graph import PLAIN
 from watching import Watcher, asked
@@ -23,11 +24,11 @@ from nodes.video import KlingVideo
 
 
 @pytest.fixture
-def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def gateway(environment: Environment) -> Iterator[Sandbox]:
     """A gateway whose tasks are done at once, with the pack pointed at it."""
     with Sandbox(queued_for=0, runs_for=0) as running:
-        monkeypatch.setenv("KLING_BASE_URL", running.base_url)
-        monkeypatch.setenv("KLING_API_KEY", KEY)
+        environment.set("KLING_BASE_URL", running.base_url)
+        environment.set("KLING_API_KEY", KEY)
         yield running
 
 
@@ -147,11 +148,11 @@ def test_after_a_failed_task_the_same_graph_makes_a_new_one(gateway: Sandbox, ho
 
 
 def test_at_the_end_of_its_time_it_names_the_task_and_the_next_run_takes_it_up(
-    monkeypatch: pytest.MonkeyPatch, host: Watcher
+    environment: Environment, host: Watcher
 ) -> None:
     with Sandbox(queued_for=0, runs_for=1e9) as slow:
-        monkeypatch.setenv("KLING_BASE_URL", slow.base_url)
-        monkeypatch.setenv("KLING_API_KEY", KEY)
+        environment.set("KLING_BASE_URL", slow.base_url)
+        environment.set("KLING_API_KEY", KEY)
         task_id = submit(host)
         with pytest.raises(UnavailableError, match=r"No video after 0\.001 min") as caught:
             fetch(host, task_id, minutes=0.001)
@@ -170,16 +171,14 @@ def test_cancel_ends_it_with_the_hosts_own_interrupt(gateway: Sandbox, tmp_path:
         fetch(Watcher(tmp_path, lambda watcher: bool(asked(gateway))), task_id)
 
 
-def test_a_wrong_limit_is_told_before_the_waiting(
-    gateway: Sandbox, host: Watcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KLING_MAX_VIDEO_MB", "two")
+def test_a_wrong_limit_is_told_before_the_waiting(gateway: Sandbox, host: Watcher, environment: Environment) -> None:
+    environment.set("KLING_MAX_VIDEO_MB", "two")
     with pytest.raises(SetupError, match="KLING_MAX_VIDEO_MB"):
         fetch(host, "1")
     assert gateway.received == []
 
 
-def test_without_a_key_it_says_how_to_set_one(gateway: Sandbox, host: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KLING_API_KEY")
+def test_without_a_key_it_says_how_to_set_one(gateway: Sandbox, host: Watcher, environment: Environment) -> None:
+    environment.unset("KLING_API_KEY")
     with pytest.raises(SetupError, match="No API key is set"):
         fetch(host, "1")

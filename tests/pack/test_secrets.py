@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import KEY, PYTHONPATH, TESTS
+from environment import Environment
 from graph import Graph
 from noisy_run import FINE, GONE
 
@@ -140,15 +141,15 @@ def failure(graph: Graph) -> str:
     return f"{caught.value} {caught.value!r}"
 
 
-def test_a_bad_base_url_is_not_repeated(graph: Graph, gateway: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_BASE_URL", f"https://user:{KEY}@gw.example/kling")
+def test_a_bad_base_url_is_not_repeated(graph: Graph, gateway: Sandbox, environment: Environment):
+    environment.set("KLING_BASE_URL", f"https://user:{KEY}@gw.example/kling")
     shown = failure(graph)
     assert "KLING_BASE_URL may contain only a host and a path" in shown
     assert KEY not in shown and "gw.example" not in shown
 
 
-def test_a_bad_key_is_not_repeated(graph: Graph, gateway: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_API_KEY", f"{KEY} x")
+def test_a_bad_key_is_not_repeated(graph: Graph, gateway: Sandbox, environment: Environment):
+    environment.set("KLING_API_KEY", f"{KEY} x")
     shown = failure(graph)
     assert "KLING_API_KEY has a space" in shown
     assert KEY not in shown
@@ -156,10 +157,10 @@ def test_a_bad_key_is_not_repeated(graph: Graph, gateway: Sandbox, monkeypatch: 
 
 
 def test_a_state_directory_that_cannot_be_used_is_not_named(
-    graph: Graph, gateway: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, gateway: Sandbox, tmp_path: Path, environment: Environment
 ):
     (tmp_path / "a-file").write_text("", encoding="utf-8")
-    monkeypatch.setenv("KLING_STATE_DIR", str(tmp_path / "a-file" / "state"))
+    environment.set("KLING_STATE_DIR", str(tmp_path / "a-file" / "state"))
     shown = failure(graph)
     assert "so nothing may be sent" in shown
     assert str(tmp_path) not in shown

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import KEY
+from environment import Environment
 
 from nodes.api import settings
 from nodes.api.errors import SetupError
@@ -20,8 +21,8 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-def refusal(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("KLING_BASE_URL", url)
+def refusal(url: str, environment: Environment) -> str:
+    environment.set("KLING_BASE_URL", url)
     with pytest.raises(SetupError) as caught:
         base_url()
     return str(caught.value)
@@ -48,8 +49,8 @@ PASTED = [
 
 
 @pytest.mark.parametrize("text", PASTED, ids=ascii)
-def test_what_is_pasted_along_with_a_key_is_taken_off(text: str, monkeypatch: pytest.MonkeyPatch, directory: Path):
-    monkeypatch.setenv("KLING_API_KEY", text)
+def test_what_is_pasted_along_with_a_key_is_taken_off(text: str, environment: Environment, directory: Path):
+    environment.set("KLING_API_KEY", text)
     assert find_key(directory).get_secret_value() == KEY
 
 
@@ -76,30 +77,28 @@ def test_the_same_goes_for_the_saved_key(text: str, directory: Path):
     ids=ascii,
 )
 def test_what_cannot_be_a_key_is_refused_without_showing_it(
-    text: str, told: str, monkeypatch: pytest.MonkeyPatch, directory: Path
+    text: str, told: str, environment: Environment, directory: Path
 ):
-    monkeypatch.setenv("KLING_API_KEY", text)
+    environment.set("KLING_API_KEY", text)
     with pytest.raises(SetupError) as caught:
         find_key(directory)
     assert str(caught.value) == f"KLING_API_KEY has {told}. Copy the whole key again, and nothing else."
     (directory / "api_key").write_text(text, encoding="utf-8")
-    monkeypatch.delenv("KLING_API_KEY")
+    environment.unset("KLING_API_KEY")
     with pytest.raises(SetupError, match=r"^The saved key has an? "):
         find_key(directory)
 
 
 @pytest.mark.parametrize("text", ['""', "''", "Bearer", "Bearer ", '"Bearer "', "Authorization: Bearer"])
-def test_a_key_of_nothing_but_wrapping_is_empty(text: str, monkeypatch: pytest.MonkeyPatch, directory: Path):
-    monkeypatch.setenv("KLING_API_KEY", text)
+def test_a_key_of_nothing_but_wrapping_is_empty(text: str, environment: Environment, directory: Path):
+    environment.set("KLING_API_KEY", text)
     with pytest.raises(SetupError, match=r"^KLING_API_KEY is empty\. Create a key"):
         find_key(directory)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
-def test_a_missing_key_says_where_to_get_one_and_where_to_put_it(
-    text: str, monkeypatch: pytest.MonkeyPatch, directory: Path
-):
-    monkeypatch.setenv("KLING_API_KEY", text)
+def test_a_missing_key_says_where_to_get_one_and_where_to_put_it(text: str, environment: Environment, directory: Path):
+    environment.set("KLING_API_KEY", text)
     (directory / "api_key").write_text(text, encoding="utf-8")
     with pytest.raises(SetupError) as caught:
         find_key(directory)
@@ -110,16 +109,16 @@ def test_a_missing_key_says_where_to_get_one_and_where_to_put_it(
     assert "Never put it into a workflow." in message
 
 
-def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, directory: Path):
+def test_the_environment_wins_over_the_file(environment: Environment, directory: Path):
     (directory / "api_key").write_text("sk-from-the-file", encoding="utf-8")
     assert find_key(directory).get_secret_value() == "sk-from-the-file"
-    monkeypatch.setenv("KLING_API_KEY", KEY)
+    environment.set("KLING_API_KEY", KEY)
     assert find_key(directory).get_secret_value() == KEY
 
 
-def test_a_change_takes_effect_with_the_next_run(monkeypatch: pytest.MonkeyPatch, directory: Path):
+def test_another_saved_key_is_used_in_the_next_run(directory: Path):
     for key in ("sk-first", "sk-second"):
-        monkeypatch.setenv("KLING_API_KEY", key)
+        (directory / "api_key").write_text(key, encoding="utf-8")
         assert load(directory).key.get_secret_value() == key
 
 
@@ -155,9 +154,9 @@ def test_a_key_may_hold_any_visible_ascii_character():
 # The base URL
 
 
-def test_the_base_url_is_the_gateways_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch):
+def test_the_base_url_is_the_gateways_unless_the_environment_says_otherwise(environment: Environment):
     assert base_url() == "https://www.kkiai.com/kling"
-    monkeypatch.setenv("KLING_BASE_URL", "")
+    environment.set("KLING_BASE_URL", "")
     assert base_url() == "https://www.kkiai.com/kling"
 
 
@@ -184,16 +183,16 @@ def test_the_base_url_is_the_gateways_unless_the_environment_says_otherwise(monk
         ("http://localhost:80/kling", "http://localhost/kling"),
     ],
 )
-def test_a_base_url_is_read_in_the_forms_that_people_write(url: str, meant: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_BASE_URL", url)
+def test_a_base_url_is_read_in_the_forms_that_people_write(url: str, meant: str, environment: Environment):
+    environment.set("KLING_BASE_URL", url)
     assert base_url() == meant
 
 
 @pytest.mark.parametrize(
     "url", ["http://localhost:8000/k", "http://127.0.0.1:8000/k", "http://127.9.9.9/k", "http://[::1]:8000/k"]
 )
-def test_plain_http_is_taken_for_this_computer(url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_BASE_URL", url)
+def test_plain_http_is_taken_for_this_computer(url: str, environment: Environment):
+    environment.set("KLING_BASE_URL", url)
     assert base_url() == url
 
 
@@ -212,8 +211,8 @@ def test_plain_http_is_taken_for_this_computer(url: str, monkeypatch: pytest.Mon
         "http://2130706433:8000",
     ],
 )
-def test_plain_http_to_anywhere_else_is_refused(url: str, monkeypatch: pytest.MonkeyPatch):
-    told = refusal(url, monkeypatch)
+def test_plain_http_to_anywhere_else_is_refused(url: str, environment: Environment):
+    told = refusal(url, environment)
     assert told.startswith("KLING_BASE_URL is plain http, which would send the key unencrypted.")
     assert "Use https" in told
 
@@ -234,10 +233,11 @@ def test_plain_http_to_anywhere_else_is_refused(url: str, monkeypatch: pytest.Mo
         "http://localhost#@gw.example",
     ],
 )
-def test_a_base_url_with_more_than_host_and_path_is_refused(url: str, monkeypatch: pytest.MonkeyPatch):
-    told = refusal(url, monkeypatch)
+def test_a_base_url_with_more_than_host_and_path_is_refused(url: str, environment: Environment):
+    told = refusal(url, environment)
     assert told == (
-        "KLING_BASE_URL may contain only a host and a path. Correct KLING_BASE_URL, or unset it to use the default."
+        "KLING_BASE_URL may contain only a host and a path. Correct KLING_BASE_URL, or unset it to use the default,"
+        " and restart ComfyUI."
     )
 
 
@@ -263,10 +263,10 @@ def test_a_base_url_with_more_than_host_and_path_is_refused(url: str, monkeypatc
     ],
     ids=ascii,
 )
-def test_what_is_no_base_url_is_refused_without_showing_it(url: str, monkeypatch: pytest.MonkeyPatch):
-    told = refusal(url, monkeypatch)
+def test_what_is_no_base_url_is_refused_without_showing_it(url: str, environment: Environment):
+    told = refusal(url, environment)
     assert told.startswith("KLING_BASE_URL ")
-    assert told.endswith("Correct KLING_BASE_URL, or unset it to use the default.")
+    assert told.endswith("Correct KLING_BASE_URL, or unset it to use the default, and restart ComfyUI.")
     assert "gw" not in told
 
 
@@ -289,32 +289,32 @@ def test_nothing_but_the_environment_chooses_where_the_key_goes(directory: Path)
 
 
 def test_the_state_directory_is_the_hosts_unless_the_environment_says_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, environment: Environment
 ):
     assert state_dir(tmp_path / "host") == tmp_path / "state"
     for unset in ("", "  "):
-        monkeypatch.setenv("KLING_STATE_DIR", unset)
+        environment.set("KLING_STATE_DIR", unset)
         assert state_dir(tmp_path / "host") == tmp_path / "host"
 
 
 @pytest.mark.parametrize("spelling", ["{}", " {} ", '"{}"', "{}/"])
 def test_a_state_directory_is_read_in_the_forms_that_people_write(
-    spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spelling: str, tmp_path: Path, environment: Environment
 ):
-    monkeypatch.setenv("KLING_STATE_DIR", spelling.format(tmp_path / "a b"))
+    environment.set("KLING_STATE_DIR", spelling.format(tmp_path / "a b"))
     assert state_dir(Path("/other")) == tmp_path / "a b"
 
 
-def test_a_tilde_stands_for_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.setenv("KLING_STATE_DIR", "~/kling")
+def test_a_tilde_stands_for_the_home_directory(tmp_path: Path, environment: Environment):
+    environment.set("HOME", str(tmp_path))
+    environment.set("USERPROFILE", str(tmp_path))
+    environment.set("KLING_STATE_DIR", "~/kling")
     assert state_dir(Path("/other")) == tmp_path / "kling"
 
 
 @pytest.mark.parametrize("path", ["state", "./state", "../state", ".", "~no-such-user-of-this-computer/state"])
-def test_a_path_that_depends_on_where_comfyui_starts_is_refused(path: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_STATE_DIR", path)
+def test_a_path_that_depends_on_where_comfyui_starts_is_refused(path: str, environment: Environment):
+    environment.set("KLING_STATE_DIR", path)
     with pytest.raises(SetupError) as caught:
         state_dir(Path("/other"))
     assert str(caught.value).startswith("KLING_STATE_DIR must be an absolute path (~ is allowed)")
@@ -323,14 +323,14 @@ def test_a_path_that_depends_on_where_comfyui_starts_is_refused(path: str, monke
 # All of them
 
 
-def test_reading_settings_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_API_KEY", KEY)
+def test_reading_settings_makes_nothing(tmp_path: Path, environment: Environment):
+    environment.set("KLING_API_KEY", KEY)
     load(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_repr_shows_key_host_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_API_KEY", KEY)
+def test_no_repr_shows_key_host_or_path(tmp_path: Path, environment: Environment):
+    environment.set("KLING_API_KEY", KEY)
     found = load(tmp_path)
     assert isinstance(found, Settings)
     for shown in (repr(found), str(found), f"{found}"):
@@ -345,9 +345,9 @@ def test_what_needs_no_key_is_read_without_one(tmp_path: Path):
     assert found.base_url == "https://www.kkiai.com/kling"
 
 
-def test_settings_that_are_equal_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KLING_API_KEY", KEY)
+def test_settings_that_are_equal_are_one(tmp_path: Path, environment: Environment):
+    environment.set("KLING_API_KEY", KEY)
     assert load(tmp_path) == load(tmp_path)
     assert hash(load(tmp_path)) == hash(load(tmp_path))
-    monkeypatch.setenv("KLING_API_KEY", "sk-other")
+    environment.set("KLING_API_KEY", "sk-other")
     assert load(tmp_path).key.get_secret_value() == "sk-other"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import KEY, OTHER_KEY
+from environment import Environment
 from served import JSON, call, save
 
 from nodes.api import settings
@@ -19,9 +20,9 @@ pytest_plugins = ["served"]
 
 
 def test_no_answer_ever_holds_the_key_or_the_gateways_host(
-    server: str, strict: Sandbox, monkeypatch: pytest.MonkeyPatch
+    server: str, strict: Sandbox, environment: Environment
 ) -> None:
-    monkeypatch.setenv("KLING_BASE_URL", strict.base_url)
+    environment.set("KLING_BASE_URL", strict.base_url)
     answers = [save(server, OTHER_KEY), call(server, "POST", "/kling/key/test")]
     answers += [call(server, "GET", path) for path in ("/kling/key", "/kling/models")]
     answers += [save(server, f"{OTHER_KEY} {KEY}"), call(server, "DELETE", "/kling/key")]

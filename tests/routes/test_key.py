@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from conftest import KEY, OTHER_KEY
+from environment import Environment
 from fault_tools import wait_until
 from served import JSON, call, save
 
@@ -128,10 +129,10 @@ def test_a_key_of_the_wrong_kind_never_reaches_the_disk(directory: Path) -> None
 
 
 def test_a_key_in_the_environment_wins_and_none_can_be_saved(
-    server: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+    server: str, directory: Path, environment: Environment
 ) -> None:
     save(server, OTHER_KEY)
-    monkeypatch.setenv("KLING_API_KEY", KEY)
+    environment.set("KLING_API_KEY", KEY)
     there = {"set": True, "source": "environment", "last4": "cdef", "problem": None}
     assert call(server, "GET", "/kling/key").json() == there
     answer = save(server, "sk-third-000000000")
@@ -145,9 +146,9 @@ def test_a_key_in_the_environment_wins_and_none_can_be_saved(
 
 
 def test_a_good_key_is_told_from_a_bad_one_and_nothing_is_bought(
-    server: str, strict: Sandbox, monkeypatch: pytest.MonkeyPatch
+    server: str, strict: Sandbox, environment: Environment
 ) -> None:
-    monkeypatch.setenv("KLING_BASE_URL", strict.base_url)
+    environment.set("KLING_BASE_URL", strict.base_url)
     missing = call(server, "POST", "/kling/key/test").json()
     assert (missing["ok"], missing["kind"]) == (False, "refused") and "No API key" in missing["message"]
     save(server, KEY)
@@ -159,9 +160,9 @@ def test_a_good_key_is_told_from_a_bad_one_and_nothing_is_bought(
     assert {request.method for request in strict.received} == {"GET"}
 
 
-def test_a_gateway_that_is_not_there_is_not_taken_for_a_bad_key(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_that_is_not_there_is_not_taken_for_a_bad_key(server: str, environment: Environment) -> None:
     with Sandbox(key=KEY) as gone:
-        monkeypatch.setenv("KLING_BASE_URL", gone.base_url)
+        environment.set("KLING_BASE_URL", gone.base_url)
     save(server, KEY)
     found = call(server, "POST", "/kling/key/test")
     assert (found.json()["ok"], found.json()["kind"]) == (False, "unavailable")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from environment import Environment
 
 from nodes.api.errors import LimitError, SetupError
 from nodes.api.spending import limits
@@ -64,8 +65,8 @@ def test_zero_is_no_limit():
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("KLING_MAX_TASKS_PER_HOUR")
+def directory(tmp_path: Path, environment: Environment) -> Path:
+    environment.unset("KLING_MAX_TASKS_PER_HOUR")
     return tmp_path
 
 
@@ -73,26 +74,26 @@ def test_twenty_tasks_by_default(directory: Path):
     assert limits.load(directory) == Limits(20, 0)
 
 
-def test_the_environment_wins_over_the_file(directory: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_wins_over_the_file(directory: Path, environment: Environment):
     limits.save(directory, 5, 70)
     assert limits.load(directory) == Limits(5, 70)
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", " 7 ")
+    environment.set("KLING_MAX_TASKS_PER_HOUR", " 7 ")
     assert limits.load(directory) == Limits(7, 70)
-    monkeypatch.setenv("KLING_MAX_UNITS_PER_DAY", "0")
+    environment.set("KLING_MAX_UNITS_PER_DAY", "0")
     assert limits.load(directory) == Limits(7, 0)
     # The panel shows 7 and 0 then. Saving them must not change what was saved.
     limits.save(directory, 7, 0)
-    monkeypatch.delenv("KLING_MAX_TASKS_PER_HOUR")
-    monkeypatch.delenv("KLING_MAX_UNITS_PER_DAY")
+    environment.unset("KLING_MAX_TASKS_PER_HOUR")
+    environment.unset("KLING_MAX_UNITS_PER_DAY")
     assert limits.load(directory) == Limits(5, 70)
 
 
 @pytest.mark.parametrize("wrong", ["-1", "1.5", "twenty", "1e3", "٣", "1" * 13, "0x10", "20 tasks"])
 @pytest.mark.parametrize("variable", ["KLING_MAX_TASKS_PER_HOUR", "KLING_MAX_UNITS_PER_DAY"])
 def test_a_value_that_is_not_a_whole_number_is_an_error(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, wrong: str
+    directory: Path, environment: Environment, variable: str, wrong: str
 ):
-    monkeypatch.setenv(variable, wrong)
+    environment.set(variable, wrong)
     with pytest.raises(SetupError, match=f"{variable} must be a whole number, 0 or more; 0 means no limit."):
         limits.load(directory)
 
@@ -130,10 +131,10 @@ def test_a_damaged_file_stops_the_run_instead_of_lifting_the_limit(directory: Pa
     }
 
 
-def test_the_environment_helps_when_the_file_is_damaged(directory: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_helps_when_the_file_is_damaged(directory: Path, environment: Environment):
     (directory / "limits.json").write_bytes(b"{")
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "7")
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "7")
     with pytest.raises(SetupError, match="or set both KLING_MAX_TASKS_PER_HOUR and KLING_MAX_UNITS_PER_DAY"):
         limits.load(directory)
-    monkeypatch.setenv("KLING_MAX_UNITS_PER_DAY", "0")
+    environment.set("KLING_MAX_UNITS_PER_DAY", "0")
     assert limits.load(directory) == Limits(7, 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environment import Environment
 from fault_tools import FAST, PATIENT, Gate, Process, Watch, only_row, opened, request, run
 from graph import Graph
 
@@ -70,7 +71,7 @@ def test_many_nodes_at_once_make_exactly_as_many_tasks_as_the_limit_allows(sandb
 
 
 def test_two_processes_together_make_exactly_twenty_by_default(
-    sandbox: Sandbox, state: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, state: Path, environment: Environment
 ) -> None:
     prompts = [[f"{name} {n}." for n in range(30)] for name in ("One", "Two")]
 
@@ -84,13 +85,13 @@ def test_two_processes_together_make_exactly_twenty_by_default(
                 process.go()
             return [result for process in processes for result in process.results()]
 
-    monkeypatch.delenv("KLING_MAX_TASKS_PER_HOUR")
+    environment.unset("KLING_MAX_TASKS_PER_HOUR")
     results = both()
     assert len(sandbox.creates()) == len(sandbox.tasks) == 20
     assert sum(result.get("error") == "LimitError" for result in results) == 40
     first = {result["task_id"] for result in results if "task_id" in result}
     # Raised, the rest goes through, and the first twenty are not paid again.
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "60")
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "60")
     again = both()
     assert len(sandbox.creates()) == len(sandbox.tasks) == 60
     assert {result["task_id"] for result in again if result["reused"]} == first
@@ -395,10 +396,8 @@ def test_a_damaged_ledger_of_the_release_0_1_0_is_rescued(state: Path) -> None:
 # In a graph
 
 
-def test_the_node_says_the_limit_and_sends_nothing(
-    graph: Graph, gateway: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "1")
+def test_the_node_says_the_limit_and_sends_nothing(graph: Graph, gateway: Sandbox, environment: Environment) -> None:
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "1")
     graph.submit()
     with pytest.raises(Exception, match="The limit of 1 new task in 60 minutes is reached") as caught:
         graph.submit(take=2)
@@ -408,9 +407,9 @@ def test_the_node_says_the_limit_and_sends_nothing(
 
 @pytest.mark.parametrize("wrong", ["none", "-3", "2.5"])
 def test_a_limit_that_cannot_be_read_stops_the_run(
-    graph: Graph, gateway: Sandbox, monkeypatch: pytest.MonkeyPatch, wrong: str
+    graph: Graph, gateway: Sandbox, environment: Environment, wrong: str
 ) -> None:
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", wrong)
+    environment.set("KLING_MAX_TASKS_PER_HOUR", wrong)
     with pytest.raises(Exception, match="KLING_MAX_TASKS_PER_HOUR must be a whole number"):
         graph.submit()
     assert gateway.received == []

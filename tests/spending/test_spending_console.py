@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from command_line import cli, node, submit
 from conftest import KEY
+from environment import Environment
 from fault_tools import age
 
 from nodes.sandbox import Sandbox
 
 
 @pytest.fixture
-def here(gateway: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def here(gateway: Sandbox, environment: Environment) -> Sandbox:
     """A gateway, and the limits as a user has them."""
-    monkeypatch.delenv("KLING_MAX_TASKS_PER_HOUR")
+    environment.unset("KLING_MAX_TASKS_PER_HOUR")
     return gateway
 
 
@@ -45,13 +46,13 @@ def test_a_run_says_what_it_buys_before_the_first_request(here: Sandbox, tmp_pat
 
 
 def test_a_run_above_the_limit_stops_before_any_request(
-    here: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Sandbox, tmp_path: Path, environment: Environment
 ) -> None:
     done = cli("run", workflow(tmp_path, *takes(*range(1, 22))))
     assert done.returncode == 1 and here.received == [] and done.stdout == ""
     assert "The limit of 20 new tasks in 60 minutes is reached" in done.stderr
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "0")
-    monkeypatch.setenv("KLING_MAX_UNITS_PER_DAY", "5")
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "0")
+    environment.set("KLING_MAX_UNITS_PER_DAY", "5")
     done = cli("run", workflow(tmp_path, *takes(1, 2)))
     assert done.returncode == 1 and here.received == []
     assert "The limit of 5 units in 24 hours" in done.stderr
@@ -79,7 +80,7 @@ def test_max_new_also_holds_for_a_request_that_is_sent_again(here: Sandbox, tmp_
 
 
 def test_max_new_is_a_limit_for_one_run_and_never_above_the_owners(
-    here: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Sandbox, tmp_path: Path, environment: Environment
 ) -> None:
     done = cli("run", workflow(tmp_path, *takes(1, 2, 3)), "--max-new", 2)
     assert done.returncode == 1 and here.received == []
@@ -87,22 +88,20 @@ def test_max_new_is_a_limit_for_one_run_and_never_above_the_owners(
     assert cli("run", workflow(tmp_path, *takes(1, 2)), "--max-new", 2).returncode == 0
     # Reused tasks are not new.
     assert cli("run", workflow(tmp_path, *takes(1, 2)), "--max-new", 0).returncode == 0
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "2")
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "2")
     assert cli("run", workflow(tmp_path, *takes(3)), "--max-new", 50).returncode == 1
     assert len(here.creates()) == 2
     assert cli("run", workflow(tmp_path, *takes(3)), "--max-new", "many").returncode == 2
 
 
-def test_the_sandbox_is_exempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "1")
+def test_the_sandbox_is_exempt(tmp_path: Path, environment: Environment) -> None:
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "1")
     done = cli("run", workflow(tmp_path, *takes(1, 2, 3)), "--sandbox")
     assert done.returncode == 0 and len(done.stdout.split()) == 3
 
 
-def test_a_limit_that_cannot_be_read_stops_the_run(
-    here: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "lots")
+def test_a_limit_that_cannot_be_read_stops_the_run(here: Sandbox, tmp_path: Path, environment: Environment) -> None:
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "lots")
     done = cli("run", workflow(tmp_path, *takes(1)))
     assert done.returncode == 1 and here.received == []
     assert "KLING_MAX_TASKS_PER_HOUR must be a whole number" in done.stderr
@@ -158,9 +157,9 @@ def test_a_model_that_is_not_known_here_says_how_to_add_it(here: Sandbox, tmp_pa
 
 
 def test_an_added_model_is_sent_with_the_rules_of_the_gateway_and_no_facts(
-    here: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Sandbox, tmp_path: Path, environment: Environment
 ) -> None:
-    monkeypatch.setenv("KLING_EXTRA_MODELS", " kling-v9, kling-v3-turbo ,,kling-v3")
+    environment.set("KLING_EXTRA_MODELS", " kling-v9, kling-v3-turbo ,,kling-v3")
     shown = cli("run", workflow(tmp_path, submit(model_name="kling-v9", sound="on", duration=7)), "--dry-run")
     assert shown.returncode == 0
     assert json.loads(shown.stdout.partition("\ncurl")[0])["model_name"] == "kling-v9"
@@ -169,11 +168,9 @@ def test_an_added_model_is_sent_with_the_rules_of_the_gateway_and_no_facts(
     assert blank.returncode == 2 and "is blank" in blank.stderr
 
 
-def test_a_name_that_cannot_be_a_model_is_an_error(
-    here: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_cannot_be_a_model_is_an_error(here: Sandbox, tmp_path: Path, environment: Environment) -> None:
     for wrong in ("kling v9", "klïng", "a/b", "x" * 65, "a?b"):
-        monkeypatch.setenv("KLING_EXTRA_MODELS", f"kling-v8,{wrong}")
+        environment.set("KLING_EXTRA_MODELS", f"kling-v8,{wrong}")
         done = cli("run", workflow(tmp_path, submit()))
         assert done.returncode in (1, 2) and here.received == []
         assert "KLING_EXTRA_MODELS: " in done.stderr and "cannot be the name of a model" in done.stderr

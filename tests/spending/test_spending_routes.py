@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environment import Environment
 from graph import PLAIN, Graph
 from served import call
 
@@ -16,15 +17,15 @@ pytest_plugins = ["served"]
 
 
 @pytest.fixture(autouse=True)
-def owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KLING_MAX_TASKS_PER_HOUR")
+def owner(environment: Environment) -> None:
+    environment.unset("KLING_MAX_TASKS_PER_HOUR")
 
 
 def sender(**changes: Any) -> dict[str, Any]:
     return {"class_type": "KlingText2Video", "inputs": {**PLAIN, **changes}}
 
 
-def test_limits_are_read_and_saved(server: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_are_read_and_saved(server: str, directory: Path, environment: Environment) -> None:
     assert call(server, "GET", "/kling/limits").json() == {
         "tasks_per_hour": 20,
         "units_per_day": 0,
@@ -33,7 +34,7 @@ def test_limits_are_read_and_saved(server: str, directory: Path, monkeypatch: py
     saved = call(server, "POST", "/kling/limits", {"tasks_per_hour": 3, "units_per_day": 40})
     assert saved.json() == {"tasks_per_hour": 3, "units_per_day": 40, "environment": []}
     assert json.loads((directory / "limits.json").read_text(encoding="utf-8"))["tasks_per_hour"] == 3
-    monkeypatch.setenv("KLING_MAX_TASKS_PER_HOUR", "9")
+    environment.set("KLING_MAX_TASKS_PER_HOUR", "9")
     told = call(server, "GET", "/kling/limits").json()
     assert (told["tasks_per_hour"], told["environment"]) == (9, ["KLING_MAX_TASKS_PER_HOUR"])
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import fault_matrix
 import pytest
 from conftest import KEY
+from environment import Environment
 from fault_matrix import Case, Figures, ended_with, most_common, run_all
 from fault_tools import Gate, Process, Watch, opened, wait_until
 from fault_tools import request as graph
@@ -181,10 +182,10 @@ class Comfy(ConsoleHost):
 
 
 @pytest.fixture
-def gated(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def gated(gate: Gate, environment: Environment) -> Iterator[Sandbox]:
     with Sandbox(log=gate) as gateway:
-        monkeypatch.setenv("KLING_BASE_URL", gateway.base_url)
-        monkeypatch.setenv("KLING_API_KEY", KEY)
+        environment.set("KLING_BASE_URL", gateway.base_url)
+        environment.set("KLING_API_KEY", KEY)
         yield gateway
         gate.open()
 

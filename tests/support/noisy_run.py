@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import sys
 import traceback
 import warnings
@@ -20,6 +19,7 @@ from typing import Any
 from graph import PLAIN
 
 from nodes import NODE_CLASS_MAPPINGS
+from nodes.api import environment
 from nodes.api.errors import KlingError
 from nodes.api.submit import account as accounts
 from nodes.sandbox import Sandbox
@@ -53,9 +53,9 @@ async def main(faults: list[str]) -> None:
             elif fault != FINE:
                 sandbox.misbehave("create", fault)
                 sandbox.misbehave("query", *ECHOES * 3)
-            os.environ["KLING_BASE_URL"] = sandbox.base_url
-            runs.append(asyncio.create_task(submit(f"boat-{number}")))
-            await asyncio.sleep(0)  # the node reads its settings before it first waits
+            with environment.replaced({"KLING_BASE_URL": sandbox.base_url}):
+                runs.append(asyncio.create_task(submit(f"boat-{number}")))
+                await asyncio.sleep(0)  # the node reads its settings before it first waits
         for number, result in enumerate(await asyncio.gather(*runs, return_exceptions=True)):
             print(f"--- {number}")
             if isinstance(result, BaseException):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import KEY
+from environment import Environment
 from pydantic import SecretStr
 from videos import BIG, CLIP, CUT, FILM, SIZE, big, elsewhere, fetched, files, ranges, says, scripted, whole
 from watching import QUICK, finished, open_gateway
@@ -277,9 +278,9 @@ def test_an_outline_tells_how_much_is_missing(film: bytes, missing: int) -> None
 
 
 def test_a_video_over_the_cap_is_refused_by_its_length(
-    quick: Sandbox, account: Account, temp: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Sandbox, account: Account, temp: Path, environment: Environment
 ) -> None:
-    monkeypatch.setenv("KLING_MAX_VIDEO_MB", "1")
+    environment.set("KLING_MAX_VIDEO_MB", "1")
     task = big(quick, account, size=(1 << 20) + 1)
     quick.misbehave("download", "stall:0")
     with pytest.raises(SetupError, match="larger than the 1 MB that are allowed") as caught:
@@ -287,14 +288,14 @@ def test_a_video_over_the_cap_is_refused_by_its_length(
     assert len(files(quick)) == 1
     assert f"task_id {task.task_id}" in str(caught.value)
     assert not list(temp.iterdir())
-    monkeypatch.setenv("KLING_MAX_VIDEO_MB", "2")
+    environment.set("KLING_MAX_VIDEO_MB", "2")
     assert fetched(account, task, temp).read_bytes() == whole(quick, task)
 
 
 def test_a_video_over_the_cap_is_refused_while_it_comes(
-    quick: Sandbox, account: Account, temp: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Sandbox, account: Account, temp: Path, environment: Environment
 ) -> None:
-    monkeypatch.setenv("KLING_MAX_VIDEO_MB", "1")
+    environment.set("KLING_MAX_VIDEO_MB", "1")
     task = big(quick, account, size=(1 << 20) + 1)
     quick.misbehave("download", "no-length")
     with pytest.raises(SetupError, match="larger than the 1 MB that are allowed"):
@@ -302,10 +303,8 @@ def test_a_video_over_the_cap_is_refused_while_it_comes(
     assert not list(temp.iterdir())
 
 
-def test_a_video_that_grew_over_the_cap_is_refused(
-    account: Account, temp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KLING_MAX_VIDEO_MB", "1")
+def test_a_video_that_grew_over_the_cap_is_refused(account: Account, temp: Path, environment: Environment) -> None:
+    environment.set("KLING_MAX_VIDEO_MB", "1")
     chunk = f"{CUT:x}".encode() + b"\r\n" + FILM[:CUT] + b"\r\n"
     rest = says(b"?", 'ETag: "1"', f"Content-Range: bytes {CUT}-{1 << 20}/{1 << 21}", status="206 Partial Content")
     with (
@@ -316,15 +315,15 @@ def test_a_video_that_grew_over_the_cap_is_refused(
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "2 GB", "unlimited", "²", "9" * 40])
-def test_a_cap_that_makes_no_sense_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KLING_MAX_VIDEO_MB", text)
+def test_a_cap_that_makes_no_sense_is_an_error(text: str, environment: Environment) -> None:
+    environment.set("KLING_MAX_VIDEO_MB", text)
     with pytest.raises(SetupError, match="KLING_MAX_VIDEO_MB must be a whole number of megabytes"):
         max_bytes()
 
 
 @pytest.mark.parametrize(("text", "megabytes"), [("", 2048), ("  ", 2048), (" 5 ", 5), ("100000", 100_000)])
-def test_a_cap_is_read_when_it_is_used(text: str, megabytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KLING_MAX_VIDEO_MB", text)
+def test_a_cap_is_read_when_it_is_used(text: str, megabytes: int, environment: Environment) -> None:
+    environment.set("KLING_MAX_VIDEO_MB", text)
     assert max_bytes() == megabytes << 20
 
 

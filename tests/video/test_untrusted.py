@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import KEY
+from environment import Environment
 from videos import CLIP, fetched, files, says, scripted, whole
 from watching import finished, open_gateway
 
@@ -36,14 +37,14 @@ def test_the_result_url_gets_no_key_and_no_cookie(quick: Sandbox, account: Accou
 
 
 def test_a_proxy_of_the_environment_is_used_without_a_password_from_netrc(
-    account: Account, temp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    account: Account, temp: Path, tmp_path: Path, environment: Environment
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine video.example login me password secret", encoding="utf-8")
-    monkeypatch.setenv("NETRC", str(netrc))
+    environment.set("NETRC", str(netrc))
     cookie = says(b"", "Set-Cookie: a=b", "Location: http://video.example/two", status="302 Found")
     with scripted(cookie, says(CLIP)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
+        environment.set("http_proxy", proxy.url)
         abroad = open_gateway("https://gateway.example/kling", tmp_path / "abroad")
         path = fetched(abroad, Task("1", url="http://user:pass@video.example/one"), temp)
     assert path.read_bytes() == CLIP
@@ -53,10 +54,10 @@ def test_a_proxy_of_the_environment_is_used_without_a_password_from_netrc(
 
 
 def test_a_server_on_this_computer_is_asked_without_the_proxy(
-    quick: Sandbox, account: Account, temp: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Sandbox, account: Account, temp: Path, environment: Environment
 ) -> None:
     with scripted() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
+        environment.set("http_proxy", proxy.url)
         task = finished(account)
         assert fetched(account, task, temp).read_bytes() == whole(quick, task)
     assert proxy.asked == []
@@ -126,18 +127,18 @@ def test_a_gateway_abroad_cannot_send_us_to_this_computer(host: str, abroad: Acc
     ],
 )
 def test_nor_into_its_network_not_even_through_a_proxy(
-    host: str, abroad: Account, temp: Path, monkeypatch: pytest.MonkeyPatch
+    host: str, abroad: Account, temp: Path, environment: Environment
 ) -> None:
     with scripted() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
+        environment.set("http_proxy", proxy.url)
         with pytest.raises(SetupError, match="leads to a private address"):
             fetched(abroad, Task("1", url=f"http://{host}/latest"), temp)
     assert proxy.asked == []
 
 
-def test_nor_by_a_redirect(abroad: Account, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_by_a_redirect(abroad: Account, temp: Path, environment: Environment) -> None:
     with scripted(says(b"", "Location: http://10.0.0.1/", status="302 Found")) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
+        environment.set("http_proxy", proxy.url)
         with pytest.raises(SetupError, match="leads to a private address"):
             fetched(abroad, Task("1", url="http://video.example/"), temp)
     assert [path for path, _ in proxy.asked] == ["http://video.example/"]
@@ -148,17 +149,17 @@ def test_nor_by_a_redirect(abroad: Account, temp: Path, monkeypatch: pytest.Monk
     ["198.18.0.5", "[::ffff:198.18.0.5]", "[fc00::5]", "93.184.216.34", "[::ffff:93.184.216.34]", "video.example"],
 )
 def test_public_addresses_and_those_of_tunnels_are_asked(
-    host: str, abroad: Account, temp: Path, monkeypatch: pytest.MonkeyPatch
+    host: str, abroad: Account, temp: Path, environment: Environment
 ) -> None:
     with scripted(says(CLIP)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
+        environment.set("http_proxy", proxy.url)
         assert fetched(abroad, Task("1", url=f"http://{host}/clip"), temp).read_bytes() == CLIP
 
 
 def test_a_gateway_in_a_private_network_may_serve_its_own_files(
-    tmp_path: Path, temp: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, temp: Path, environment: Environment
 ) -> None:
     account = open_gateway("https://10.1.2.3/kling", tmp_path)
     with scripted(says(CLIP)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
+        environment.set("http_proxy", proxy.url)
         assert fetched(account, Task("1", url="http://10.1.2.3/clip"), temp).read_bytes() == CLIP

@@ -21,15 +21,17 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
 
+from .. import environment
 from ..errors import KlingError, UnavailableError
 from ..pace import CONNECT_TIMEOUT, CREATE_TIMEOUT, IDLE_MAX, QUERY_TIMEOUT
-from ..settings import ENDPOINT, Settings, is_loopback
+from ..settings import ENDPOINT, Settings
 from ..version import VERSION
 from . import answer
 from .answer import Task, Unreadable
 from .log_filter import quiet
 from .network_errors import what_broke
 from .outcome import Outcome, PostResult, RawAnswer, classify
+from .proxies import proxies_for
 
 ANSWER_MAX = 1 << 20
 """The largest answer that is read, in bytes."""
@@ -43,17 +45,19 @@ _KEY_LIKE = r"\bsk-[\w*.-]{4,}"
 
 
 class Session(requests.Session):
-    """Ignores redirects, and uses no proxy for servers on this computer."""
+    """Ignores redirects and ``.netrc``, and takes proxies and certificates from ``environment.py``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Always None. Even if it follows no redirect, requests would parse the Location, and some make it fail."""
 
     def merge_environment_settings(self, url: Any, *args: Any, **kwargs: Any) -> Any:
-        """Use the environment's settings, except a proxy that cannot reach a server on this computer."""
+        """What ``send`` needs. requests would read the environment again, which a workflow may have changed."""
         settings = super().merge_environment_settings(url, *args, **kwargs)
-        if is_loopback(urlsplit(url).hostname or ""):
-            settings["proxies"] = {}
-        return settings
+        return {**settings, "proxies": proxies_for(url), "verify": environment.certificates() or True}
 
 
 class _Body(io.BytesIO):
@@ -165,11 +169,8 @@ class Client:
             Unreadable: the answer is cut off, too long or too slow.
         """
         session = self._open_session(str(request.method))
-        # A proxy may be switched on between two calls, so proxies and certificates are read for each call.
-        environment = session.merge_environment_settings(request.url, {}, stream=True, verify=None, cert=None)
-        with session.send(
-            request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **environment
-        ) as response:
+        merged = session.merge_environment_settings(request.url, {}, stream=True, verify=None, cert=None)
+        with session.send(request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **merged) as response:
             content = self._without_key(_read(response, timeout))
             return RawAnswer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
 

@@ -7,11 +7,10 @@ page (the list of models). Where they disagree, the newest source and what was o
 
 from __future__ import annotations
 
-import os
 import re
-from functools import cache
 from typing import NamedTuple
 
+from .. import environment
 from ..errors import SetupError
 from .wording import quoted
 
@@ -50,16 +49,13 @@ MODELS: dict[str, Model] = {
 EXTRA_VARIABLE = "KLING_EXTRA_MODELS"
 
 
-@cache
 def extra_models() -> tuple[str, ...]:
     """Names of further models, from the environment. Nothing is known about what these models can do.
-
-    The variable is read once for a process, so that the page and a run see the same models.
 
     Raises:
         SetupError: a name cannot be one.
     """
-    found = dict.fromkeys(name.strip() for name in os.environ.get(EXTRA_VARIABLE, "").split(","))
+    found = dict.fromkeys(name.strip() for name in environment.get(EXTRA_VARIABLE).split(","))
     names = tuple(name for name in found if name and name not in MODELS)
     wrong = [name for name in names if not _NAME.fullmatch(name)]
     if wrong:

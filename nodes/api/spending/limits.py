@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import environment
 from ..errors import LimitError, SetupError
 from ..settings import write_private
 
@@ -169,20 +169,20 @@ def _read(directory: Path) -> Limits:
 
 def in_environment(variable: str) -> bool:
     """Whether the environment sets this limit."""
-    return bool(os.environ.get(variable, "").strip())
+    return bool(environment.get(variable))
 
 
 def _from_environment(variable: str, saved: int) -> int:
-    text = os.environ.get(variable, "").strip()
-    return _whole(text, variable) if text else saved
+    text = environment.get(variable)
+    return _whole(text, variable, "restart ComfyUI") if text else saved
 
 
-def _whole(value: object, name: str) -> int:
+def _whole(value: object, name: str, then: str = "run again") -> int:
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 12:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
         raise SetupError(
-            f"{name} must be a whole number, 0 or more; 0 means no limit. Nothing was sent. Correct it and run again."
+            f"{name} must be a whole number, 0 or more; 0 means no limit. Nothing was sent. Correct it and {then}."
         )
     return value
 

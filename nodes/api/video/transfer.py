@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 import sqlite3
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import requests
 
+from .. import environment
 from ..errors import KlingError, SetupError, UnavailableError
 from ..gateway.foreign_text import first_words
 from ..gateway.network_errors import what_broke
@@ -50,11 +50,11 @@ def max_bytes() -> int:
     Raises:
         SetupError: KLING_MAX_VIDEO_MB is not a whole number of at least 1.
     """
-    text = os.environ.get(MAX_VARIABLE, "").strip() or str(MAX_DEFAULT)
+    text = environment.get(MAX_VARIABLE) or str(MAX_DEFAULT)
     if not (text.isascii() and text.isdecimal() and len(text) < 13 and int(text) > 0):
         raise SetupError(
             f"{MAX_VARIABLE} must be a whole number of megabytes, 1 or more."
-            f" Correct it, or unset it to use the default of {MAX_DEFAULT}."
+            f" Correct it, or unset it to use the default of {MAX_DEFAULT}, and restart ComfyUI."
         )
     return int(text) * _MB
 
