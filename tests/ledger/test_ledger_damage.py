@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -193,6 +194,62 @@ def test_two_processes_that_submit_to_a_record_damaged_under_them_pay_for_nothin
         assert [[result.get("task_id", result) for result in found] for found in results] == [paid, paid]
         assert list(sandbox.tasks) == paid
     assert len(copies(state)) == 1 and not leftovers(state)
+
+
+@NOT_ON_WINDOWS
+def test_no_row_is_lost_that_another_process_writes_while_the_damaged_file_is_replaced(state: Path) -> None:
+    with closing(Ledger(state)) as ledger:
+        claimed = ledger.claim(row("first", 300), None)
+        assert claimed
+        ledger.accept(claimed, Task("first"))
+    columns = {"external_task_id": "'old ' || i", "fingerprint": "'old ' || i", "task_id": "'task ' || i"}
+    with closing(sqlite3.connect(state / "ledger.db")) as connection:
+        names = [name for _, name, *_ in connection.execute("PRAGMA table_info(submissions)")]
+        # Copying so many rows takes a while.
+        connection.execute(
+            f"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) INSERT INTO submissions"
+            f" SELECT {', '.join(columns.get(name, name) for name in names)} FROM submissions, n"
+        )
+        connection.commit()
+    with Process("write_rows", state=str(state)) as writer:
+        writer.go()
+        writer.expect("writing")
+        for replaced in range(1, 4):
+            content = (state / "ledger.db").read_bytes()
+            # A page of by_fingerprint that no new row changes: only the reader meets the damage.
+            candidates = [slice(start, start + 4096) for start in range(0, len(content), 4096)]
+            elsewhere = (b"prompt", b"accepted", b"task ")
+            (page,) = (
+                page
+                for page in candidates
+                if b"old 2000" in content[page] and not any(word in content[page] for word in elsewhere)
+            )
+            overwrite(state, page)
+            with closing(Ledger(state)) as ledger:
+                found = ledger.latest("old 2000")
+            assert found and found.task_id == "task 2000" and len(copies(state)) == replaced
+        writer.tell("stop")
+        written = {result["external_task_id"] for result in writer.results()}
+    with closing(Ledger(state)) as ledger:
+        kept = {known.external_task_id for known in ledger.rows(State.ACCEPTED)}
+    assert len(kept) > 4000 and written - kept == set()
+
+
+@NOT_ON_WINDOWS
+def test_a_file_that_sqlite_cannot_lock_is_not_replaced_while_another_process_writes_to_it(state: Path) -> None:
+    Ledger(state).close()
+    with Process("write_slowly", state=str(state)) as writer, Process("open_ledger", state=str(state)) as other:
+        writer.go()
+        writer.expect("writing")
+        overwrite(state, slice(0, 100), b"no database" * 9)
+        other.go()
+        # Old code needs milliseconds to replace the file. A slow machine only makes this check less strict.
+        time.sleep(1)
+        assert not copies(state)
+        writer.tell("done")
+        assert writer.results() == []
+        assert "installation_id" in other.results()[0]
+    assert len(copies(state)) == 1
 
 
 @NOT_ON_WINDOWS

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from fault_tools import PATIENT, Watch, opened, request
 
 from nodes.api.errors import KlingError
+from nodes.api.gateway.answer import Task
 from nodes.api.ledger.record import Ledger
+from nodes.api.ledger.row import Row, State
 from nodes.api.spending import limits
 from nodes.api.submit.account import Account
 from nodes.api.submit.loop import submit as submit_request
@@ -70,6 +75,42 @@ def use_ledger(state: str) -> list[dict[str, Any]]:
         ledger.close()
 
 
+def write_rows(state: str) -> list[dict[str, Any]]:
+    """Records one task after another until ``stop`` is told. Returns the external_task_ids that were recorded."""
+    stopped = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.readline()
+        stopped.set()
+
+    with closing(Ledger(Path(state))) as ledger:
+        wait_for("go")
+        threading.Thread(target=listen, daemon=True).start()
+        written: list[dict[str, Any]] = []
+        while not stopped.is_set():
+            name = f"written {len(written)}"
+            claimed = ledger.claim(Row("https://gateway.example", name, name, 1, 1, State.UNSENT, "{}"), None)
+            assert claimed
+            ledger.accept(claimed, Task(f"task of {name}"))
+            written.append({"external_task_id": name})
+            if len(written) == 1:
+                say("writing")
+    return written
+
+
+def write_slowly(state: str) -> list[dict[str, Any]]:
+    """Has begun to write when it says ``writing``, and is done with it after ``done``."""
+    with closing(Ledger(Path(state))) as ledger:
+        wait_for("go")
+
+        def work(connection: sqlite3.Connection) -> None:
+            say("writing")
+            assert sys.stdin.readline().strip() == "done"
+
+        ledger._file.write(work)
+    return []
+
+
 def small_files(base_url: str, states: list[str], step: int) -> list[dict[str, Any]]:
     """As on a disk that is full from some byte on: no file may grow beyond 0, 1, 2 ... ``step`` bytes. POSIX only."""
     if sys.platform == "win32":
@@ -115,7 +156,7 @@ def fill_disk(base_url: str, state: str) -> list[dict[str, Any]]:
 
 
 JOBS: dict[str, Callable[..., list[dict[str, Any]]]] = {
-    job.__name__: job for job in (submit, open_ledger, use_ledger, small_files, fill_disk)
+    job.__name__: job for job in (submit, open_ledger, use_ledger, write_rows, write_slowly, small_files, fill_disk)
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The ledger's file: opened, locked, migrated, and replaced when it is damaged. It is never deleted.
 
-Threads share one connection under a lock, and processes share the file. The same directory holds the random id of the
+Threads share one connection under a lock, and processes share the file. Whoever writes to it or replaces it holds
+``files.lock`` beside it: a damaged file cannot always be locked itself. The same directory holds the random id of the
 installation and a lock for each process that uses the ledger.
 """
 
@@ -20,6 +21,7 @@ from typing import TypeVar
 
 from ..errors import SetupError
 from . import filelock
+from .filelock import identity
 
 T = TypeVar("T")
 Rescue = Callable[[sqlite3.Connection, sqlite3.Connection], int]
@@ -31,9 +33,6 @@ _PROCESSES = "processes"
 _INSTALLATION = "installation_id"
 _DAMAGE = ("malformed", "not a database", "no such table", "no such column", "already exists", "file format")
 _SUFFIXES = ("-wal", "-shm", "-journal", "")
-
-_ABSENT = (0, -1)
-"""Stands for the identity of a file that does not exist."""
 
 _CLOSED = (0, -2)
 """Stands for the identity of the file while none is open."""
@@ -62,8 +61,10 @@ class LedgerFile:
         self._directory, self._migrations, self._probe, self._rescue = directory, migrations, probe, rescue
         self._path = directory / FILE
         self._lock = threading.Lock()
+        self._mutex, self._is_alone = filelock.Mutex(directory / "files.lock"), False
         with _refusing(), ExitStack() as on_error:
             (directory / _PROCESSES).mkdir(parents=True, exist_ok=True)
+            on_error.callback(self._mutex.close)
             self._owner_lock = on_error.enter_context(closing(self._announce_owner()))
             self._connection = on_error.enter_context(closing(self._open_or_replace()))
             self.installation_id = self._read_installation_id()
@@ -72,8 +73,12 @@ class LedgerFile:
     def close(self) -> None:
         """Close the file, and release the lock that says that this process is alive."""
         with self._lock:
+            # The last one to close the file removes its companions. It must not meet those of a new file.
+            with suppress(OSError, sqlite3.Error), self._alone():
+                self._connection.close()
             self._connection.close()
             self._owner_lock.close()
+            self._mutex.close()
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do one piece of work. If the file is damaged, reopen it and try again, then replace it and try again.
@@ -85,13 +90,24 @@ class LedgerFile:
             SetupError: the file system or SQLite refuses.
         """
         with self._lock, _refusing():
-            for prepare in (self._follow, self._reopen):
-                with passing_over_damage():
-                    prepare()
-                    return work(self._connection)
-            # The file opens, but the work fails: an index or a later page is damaged.
-            self._reopen(damaged=self._identity)
-            return work(self._connection)
+            return self._do(work)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As ``run``, while no other process writes to the file or replaces it.
+
+        Otherwise the work could go into a file that somebody is just replacing, and be missing in the new one.
+        """
+        with self._lock, _refusing(), self._alone():
+            return self._do(work)
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        for prepare in (self._follow, self._reopen):
+            with passing_over_damage():
+                prepare()
+                return work(self._connection)
+        # The file opens, but the work fails: an index or a later page is damaged.
+        self._reopen(damaged=self._identity)
+        return work(self._connection)
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process of this name still has the file open. Raises SetupError like ``run``."""
@@ -100,13 +116,14 @@ class LedgerFile:
 
     def _follow(self) -> None:
         """Open the new file if somebody has replaced the old one."""
-        if _identity(self._path) != self._identity:
+        if identity(self._path) != self._identity:
             self._reopen()
 
     def _reopen(self, damaged: tuple[int, int] = _CLOSED) -> None:
-        self._connection.close()
-        self._identity = _CLOSED
-        self._connection = self._open_or_replace(damaged)
+        with self._alone():
+            self._connection.close()
+            self._identity = _CLOSED
+            self._connection = self._open_or_replace(damaged)
 
     def _open_or_replace(self, damaged: tuple[int, int] = _CLOSED) -> sqlite3.Connection:
         """Open the file, or replace it if it is damaged.
@@ -116,7 +133,7 @@ class LedgerFile:
         """
         # Two processes may find the damage at once. The second must not set aside the new file of the first.
         with self._alone():
-            if _identity(self._path) == damaged:
+            if identity(self._path) == damaged:
                 self._replace()
             with passing_over_damage():
                 return self._open_and_note()
@@ -125,7 +142,7 @@ class LedgerFile:
 
     def _open_and_note(self) -> sqlite3.Connection:
         connection = self._open(self._path)
-        self._identity = _identity(self._path)
+        self._identity = identity(self._path)
         return connection
 
     def _replace(self) -> None:
@@ -189,11 +206,18 @@ class LedgerFile:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other processes from creating or replacing files at the same time."""
-        with filelock.held(self._directory / "files.lock", timeout=10) as obtained:
+        """Keep other processes from writing to the ledger, and from creating or replacing files."""
+        if self._is_alone:
+            yield
+            return
+        with self._mutex.held(timeout=10) as obtained:
             if not obtained:
                 raise sqlite3.OperationalError("another process holds its lock")
-            yield
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
 
     def _owner_path(self, owner: str) -> Path:
         return self._directory / _PROCESSES / f"{owner}.lock"
@@ -220,15 +244,6 @@ class LedgerFile:
             return new
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    """What tells a file from another one under the same name."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return _ABSENT
-    return found.st_dev, found.st_ino
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     # A bad byte in one row must not hide all other rows.
@@ -252,7 +267,7 @@ def _set_aside(path: Path, rescued: int) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write everything in the block, or nothing if it raises. No other process writes meanwhile."""
+    """Write everything in the block, or nothing if it raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -133,7 +133,7 @@ class Ledger:
                 self._sending.add(row.identity)
             return claimed if won else None
 
-        return self._file.run(work)
+        return self._file.write(work)
 
     def _check(self, connection: sqlite3.Connection, limits: Limits, row: Row, now: float) -> None:
         """Raise LimitError if the limits do not allow ``row``, which is already claimed."""
@@ -160,7 +160,7 @@ class Ledger:
             self._follow_clock(connection)
             return _counted(connection, limits, time.time())
 
-        return self._file.run(work)
+        return self._file.write(work)
 
     def _follow_clock(self, connection: sqlite3.Connection) -> None:
         """Move the counted rows along with a clock that was set, so that it frees no place and holds none for longer.
@@ -228,7 +228,7 @@ class Ledger:
                 update_or_insert(connection, row, "state != 'failed'")
                 return True
 
-        return self._file.run(work)
+        return self._file.write(work)
 
     def _remembered(self, matches: Callable[[Row], bool]) -> Row | None:
         """The first such task that could not be written. Each one is tried again before that."""
@@ -250,12 +250,12 @@ class Ledger:
             self._made.discard(row.identity)
         settled = replace(row, state=state, error=error, counted_at=counted_at)
         still = "state = 'sending' AND owner = ? AND sent_at = ?"
-        self._file.run(lambda connection: update_or_insert(connection, settled, still, row.owner, row.sent_at))
+        self._file.write(lambda connection: update_or_insert(connection, settled, still, row.owner, row.sent_at))
 
     def charge(self, base_url: str, task_id: str, units: float) -> None:
         """Record what Kling charged for a task."""
         statement = "UPDATE submissions SET charged = ? WHERE base_url = ? AND task_id = ? AND charged IS NOT ?"
-        self._file.run(lambda connection: connection.execute(statement, (units, base_url, task_id, units)))
+        self._file.write(lambda connection: connection.execute(statement, (units, base_url, task_id, units)))
 
     def last_charges(self) -> dict[prices.Tariff, float]:
         """What the newest task of each tariff was charged."""
@@ -269,7 +269,7 @@ class Ledger:
         for identity, row in list(self._unwritten.items()):
             if (row.base_url, row.task_id) == (base_url, task_id):
                 self._unwritten[identity] = replace(row, state=State.FAILED, error=reason)
-        self._file.run(lambda connection: connection.execute(statement, (reason, base_url, task_id)))
+        self._file.write(lambda connection: connection.execute(statement, (reason, base_url, task_id)))
         self.failures += 1
 
     def _first(self, where: str, *values: object) -> Row | None:
@@ -277,7 +277,7 @@ class Ledger:
 
     def _select(self, where: str, *values: object) -> list[Row]:
         query = f"{SELECT} {where}"
-        return self._file.run(lambda connection: [as_row(found) for found in connection.execute(query, values)])
+        return self._file.write(lambda connection: [as_row(found) for found in connection.execute(query, values)])
 
 
 def _steady_time() -> float:
