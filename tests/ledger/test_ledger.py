@@ -194,6 +194,14 @@ def test_claiming_again_keeps_the_time_of_the_first_claim(ledger: Ledger) -> Non
     assert again.sent_at >= first.sent_at
 
 
+def test_two_claims_in_one_tick_of_a_slow_clock_have_two_times(ledger: Ledger) -> None:
+    first = ledger.claim(row(), None)
+    assert first
+    # Two claims with one time would be taken for one: a late answer to the first would settle the second.
+    second = ledger._claimed(row(), first, first.sent_at)
+    assert second.sent_at > first.sent_at
+
+
 # Processes
 
 

@@ -306,6 +306,19 @@ def test_the_gateways_own_pause_is_kept(sandbox: Sandbox, account: Account, retr
     assert watch.lines[-1] in [f"waiting for a free slot, try 2 in {left} s" for left in seconds]
 
 
+def test_nodes_that_were_refused_together_do_not_come_back_together(sandbox: Sandbox, state: Path) -> None:
+    pace, asked = replace(FAST, slot_wait=1e9), 1_000_000
+    pauses = []
+    with opened(sandbox.base_url, state, pace) as account:
+        for take in range(1, 9):
+            sandbox.misbehave("create", f"code:1303:retry-after={asked}")
+            watch = Watch("free slot")
+            with pytest.raises(Cancelled):
+                submit(account, take=take, watch=watch)
+            pauses.append(int(watch.lines[-1].split()[-2]))
+    assert all(asked <= pause <= asked * 1.25 for pause in pauses) and max(pauses) - min(pauses) > 1000
+
+
 def test_a_pause_longer_than_all_waiting_ends_it_at_once(sandbox: Sandbox, account: Account) -> None:
     sandbox.misbehave("create", "code:1303:retry-after=3600")
     with pytest.raises(BusyError, match="asks to wait 3600 s"):

@@ -31,8 +31,10 @@ from nodes.api.errors import (
     KlingError,
     OutcomeUnknown,
     SetupError,
+    TaskFailed,
 )
 from nodes.api.ledger.row import State
+from nodes.api.pace import CONNECT_TIMEOUT, CREATE_TIMEOUT
 from nodes.api.spending.limits import NO_LIMITS
 from nodes.api.submit.account import Account, open_account
 from nodes.api.submit.loop import submit as submit_request
@@ -64,6 +66,20 @@ def test_that_a_task_is_not_found_once_proves_nothing(
         submit(account)
     sandbox.clear_faults()
     sandbox.misbehave("query", "not-found")
+    age(state, 3600)
+    assert submit(patient).task_id in sandbox.tasks and len(sandbox.creates()) == 1
+
+
+def test_a_look_up_that_proves_nothing_makes_the_proofs_start_again(
+    sandbox: Sandbox, account: Account, patient: Account, state: Path
+) -> None:
+    sandbox.misbehave("create", "drop-after")
+    sandbox.misbehave("query", *["drop"] * 500)
+    with pytest.raises(OutcomeUnknown):
+        submit(account)
+    sandbox.clear_faults()
+    # A relay that lost sight of Kling does not know the id either, but says it in its own words.
+    sandbox.misbehave("query", "not-found", "gateway:task_not_exist", "not-found")
     age(state, 3600)
     assert submit(patient).task_id in sandbox.tasks and len(sandbox.creates()) == 1
 
@@ -168,6 +184,23 @@ def test_a_task_that_could_not_be_recorded_is_found_by_the_next_process(state: P
         with opened(sandbox.base_url, state, PATIENT) as later:
             assert submit(later).task_id == first.task_id
     assert len(sandbox.creates()) == 1
+
+
+def test_a_failed_task_that_cannot_be_recorded_is_never_given(state: Path) -> None:
+    def log(line: str) -> None:
+        if line.startswith("POST"):
+            read_only(writer, True)
+
+    with Sandbox(log=log, queued_for=0, runs_for=0) as sandbox, opened(sandbox.base_url, state, PATIENT) as writer:
+        sandbox.misbehave("create", "drop-after")
+        sandbox.fail_next()
+        with pytest.raises(TaskFailed):
+            submit(writer)
+        (failed,) = sandbox.tasks
+        with pytest.raises(SetupError):
+            submit(writer)
+        read_only(writer, False)
+        assert submit(writer).task_id != failed and len(sandbox.tasks) == 2
 
 
 @pytest.mark.parametrize("fault", ["drop-after", "drop-before", "code:1301", "code:1303:retry-after=50"])
@@ -289,19 +322,30 @@ def test_a_row_left_by_a_process_that_died_is_looked_up(sandbox: Sandbox, state:
     assert len(sandbox.creates()) == 1
 
 
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
 def test_a_row_that_a_living_process_has_sent_long_ago_is_looked_up_but_never_sent_again(
-    sandbox: Sandbox, state: Path
+    sandbox: Sandbox, state: Path, seconds: float
 ) -> None:
+    """Negative seconds: the clock was set back since. Nobody waits until it has caught up."""
     with opened(sandbox.base_url, state) as forgetful, opened(sandbox.base_url, state) as account:
         row = forgetful.sender._plan(request(), 1).row
         assert forgetful.ledger.claim(row, None)
-        age(state, 3600)
+        age(state, seconds)
         with pytest.raises(OutcomeUnknown):
-            submit(account)
+            submit(account, watch=Watch("already being sent"))
         assert sandbox.creates() == []
         forgetful.ledger.close()
         with opened(sandbox.base_url, state, PATIENT) as patient:
             assert submit(patient).task_id in sandbox.tasks
+
+
+def test_as_long_as_a_post_can_take_its_answer_is_waited_for(sandbox: Sandbox, state: Path) -> None:
+    with opened(sandbox.base_url, state) as slow, opened(sandbox.base_url, state) as account:
+        assert slow.ledger.claim(slow.sender._plan(request(), 1).row, None)
+        age(state, CONNECT_TIMEOUT + 2 * CREATE_TIMEOUT - 30)
+        with pytest.raises(Cancelled):
+            submit(account, watch=Watch("already being sent"))
+        assert sandbox.received == []
 
 
 def test_a_state_that_nobody_knows_counts_as_lost(sandbox: Sandbox, patient: Account, state: Path) -> None:

@@ -277,7 +277,7 @@ class Ledger:
 
     def _select(self, where: str, *values: object) -> list[Row]:
         query = f"{SELECT} {where}"
-        return self._file.write(lambda connection: [as_row(found) for found in connection.execute(query, values)])
+        return self._file.run(lambda connection: [as_row(found) for found in connection.execute(query, values)])
 
 
 def _steady_time() -> float:
