@@ -36,6 +36,7 @@ class Pace:
         slot_pause, slot_pause_most, slot_wait: the first and the longest pause for a free slot, and the total wait.
         closed_tries: how many times a request is sent again during maintenance.
         look_for, look_pause: how long to look up a task whose answer was lost, and the first pause; it doubles.
+        log_looks: how long after a lost answer a relay's log is looked into.
         settle: how long after the POST an unknown id begins to prove that no task was made.
         slice: the time between two checks for Cancel.
         poll: the pauses between two queries, each with the waiting time up to which it applies.
@@ -54,6 +55,7 @@ class Pace:
     closed_tries: int = 3
     look_for: float = 30.0
     look_pause: float = 1.0
+    log_looks: tuple[float, ...] = (2.0, 8.0, 25.0)
     settle: float = 60.0
     slice: float = 0.5
     poll: tuple[tuple[float, float], ...] = ((1, 1), (3, 2), (6, 3), (60, 5), (180, 10), (math.inf, 15))

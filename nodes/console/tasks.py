@@ -100,7 +100,7 @@ def recover_tasks() -> ExitCode:
     """
     account = open_account(settings.load(host.current().state_dir()))
     count = 0
-    for row, found in account.sender.recover():
+    for row, found in account.finder.recover():
         count += 1
         print(f"{shown(row.external_task_id)}: {shown(found, 500)}", flush=True)  # noqa: T201
     if not count:

@@ -120,7 +120,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Task]] = {
             "progress": 0,
             "created_at": 1774711071,
         },
-        Task("task_a", TaskStatus.SUBMITTED, created_at=1774711071000),
+        Task("task_a", TaskStatus.SUBMITTED, created_at=1774711071000, model="kling-v1"),
     ),
     "a time beyond SQLite's numbers": (
         {"code": 0, "data": {"task_id": "1", "task_status": "submitted", "created_at": 10**19}},

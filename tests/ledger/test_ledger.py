@@ -283,7 +283,7 @@ def test_a_database_without_a_version_is_filled(state: Path) -> None:
     with closing(Ledger(state)) as ledger:
         assert ledger.claim(row(), None)
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     assert on_disk(state) == [(State.SENDING, None)] and not damaged_copies(state)
 
 
@@ -301,13 +301,13 @@ def test_rows_are_still_there_when_the_ledger_is_opened_again(state: Path) -> No
 def test_a_ledger_of_a_newer_version_stops_the_run_and_is_left_alone(state: Path) -> None:
     Ledger(state).close()
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     with Sandbox() as sandbox:
         with pytest.raises(SetupError, match="newer version of this pack"):
             submit_once(sandbox.base_url, state)
         assert sandbox.received == []
     with closing(sqlite3.connect(state / "ledger.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
     assert not damaged_copies(state)
 
 

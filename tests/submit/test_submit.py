@@ -470,7 +470,7 @@ def test_a_lookup_that_answers_another_task_is_not_believed(state: Path) -> None
             submit(account)
         assert only_row(account).state == State.UNKNOWN and len(sandbox.creates()) == 1
         with pytest.raises(UnavailableError, match="another task"):
-            account.sender.adopt(only_row(account))
+            account.finder.adopt(only_row(account))
 
 
 def test_a_lookup_that_answers_the_task_of_another_row_is_not_believed(sandbox: Sandbox, account: Account) -> None:
@@ -478,7 +478,7 @@ def test_a_lookup_that_answers_the_task_of_another_row_is_not_believed(sandbox: 
     sandbox.misbehave("query", "shape:no_task_info")
     row = replace(only_row(account), external_task_id=other.task_id, fingerprint="another", state=State.UNKNOWN)
     with pytest.raises(UnavailableError, match="another task"):
-        account.sender.adopt(row)
+        account.finder.adopt(row)
     assert only_row(account).external_task_id == other.external_task_id
 
 

@@ -136,7 +136,7 @@ def test_a_relay_that_cannot_look_up_our_id_never_gets_a_second_post(state: Path
             for _ in range(3):
                 with pytest.raises(OutcomeUnknown) as caught:
                     submit(account)
-                assert str(caught.value.external_task_id) in str(caught.value) and "raise take" in str(caught.value)
+                assert str(caught.value.external_task_id) in str(caught.value) and "tasks adopt" in str(caught.value)
             assert len(relay.creates()) == 1 and len(relay.tasks) == 1 - number % 2
             assert only_row(account).state == State.UNKNOWN
             assert submit(account, take=2).task_id in relay.tasks
@@ -367,10 +367,10 @@ def test_recover_looks_up_every_open_row(sandbox: Sandbox, account: Account, sta
             submit(account, take=take)
     done = submit(account, take=3)
     sandbox.clear_faults()
-    found = {row.take: said for row, said in account.sender.recover()}
+    found = {row.take: said for row, said in account.finder.recover()}
     (made,) = set(sandbox.tasks) - {done.task_id}
     assert found == {1: f"found: task_id {made}", 2: "no such task"}
-    assert [row.take for row, _ in account.sender.recover()] == [2]
+    assert [row.take for row, _ in account.finder.recover()] == [2]
     assert len(sandbox.creates()) == 3
 
 
@@ -378,7 +378,7 @@ def test_recover_leaves_alone_what_is_under_way_or_elsewhere(sandbox: Sandbox, a
     with opened(sandbox.base_url, state) as living, opened("https://two.example", state) as elsewhere:
         for one in (living, elsewhere):
             assert one.ledger.claim(one.sender._plan(request(), 1).row, None)
-        said = {row.base_url: said for row, said in account.sender.recover()}
+        said = {row.base_url: said for row, said in account.finder.recover()}
     assert said[sandbox.base_url] == "is being sent now" and "another gateway" in said["https://two.example"]
     assert sandbox.received == []
 
@@ -389,9 +389,9 @@ def test_recover_says_what_a_relay_cannot_tell_and_what_has_failed(state: Path) 
         relay.misbehave("create", "drop-after")
         with pytest.raises(OutcomeUnknown):
             submit(account)
-        assert [said for _, said in account.sender.recover()] == ["the gateway cannot look up an external_task_id"]
+        assert [said for _, said in account.finder.recover()] == ["this gateway cannot look up an external_task_id"]
         relay.knows_external_ids = True
-        ((_, said),) = account.sender.recover()
+        ((_, said),) = account.finder.recover()
         assert said.endswith("which has failed") and only_row(account).state == State.FAILED
 
 

@@ -41,6 +41,7 @@ FAST = Pace(
     slot_wait=LIMIT,
     look_for=0.1,
     look_pause=0.01,
+    log_looks=(0.0, 0.03, 0.06),
     settle=0.05,
     slice=0.02,
 )

@@ -53,6 +53,7 @@ class Task:
         url: the link to the video, only for a task that succeeded.
         created_at: Unix time in milliseconds.
         charged: the units that Kling charged; None as long as the answer does not say.
+        model: the model_name, which only relays tell.
     """
 
     task_id: str
@@ -63,6 +64,7 @@ class Task:
     created_at: int | None = None
     request_id: str | None = None
     charged: float | None = None
+    model: str | None = None
 
 
 class Unreadable(Exception):
@@ -121,6 +123,7 @@ def read_task(answer: Mapping[str, Any]) -> Task:
         created_at=_milliseconds(_first(layers, "created_at") or _first(layers, "submit_time")),
         request_id=_first_id(layers, "request_id"),
         charged=_charged(layers),
+        model=_model(layers),
     )
 
 
@@ -138,6 +141,11 @@ def _task_id(layers: list[Mapping[str, Any]]) -> str | None:
     """A plain ``id`` counts only in an object with a status. Elsewhere it may belong to a request or an error."""
     tasks = [layer for layer in layers if layer.keys() & {"task_status", "status", "object"}]
     return _first_id(layers, "task_id") or _first_id(tasks, "id")
+
+
+def _model(layers: list[Mapping[str, Any]]) -> str | None:
+    wrapped = _first_mapping(layers, "properties")
+    return _first(layers, "model") or _first(layers, "model_name") or as_text(wrapped.get("origin_model_name"))
 
 
 def _external_task_id(layers: list[Mapping[str, Any]]) -> str | None:

@@ -6,6 +6,7 @@ and the key is removed from everything that the gateway says. Nothing is retried
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -28,6 +29,7 @@ from ..settings import ENDPOINT, Settings
 from ..version import VERSION
 from . import answer
 from .answer import Task, Unreadable
+from .foreign_text import usable_id
 from .log_filter import quiet
 from .network_errors import what_broke
 from .outcome import Outcome, PostResult, RawAnswer, classify
@@ -42,6 +44,12 @@ _KEY_SHORTEST = 16
 
 _KEY_LIKE = r"\bsk-[\w*.-]{4,}"
 """What looks like a key or a part of one, because gateways quote parts of the key in their errors."""
+
+
+REQUEST_ID = "X-Oneapi-Request-Id"
+"""The header in which New-API relays tell the id of a call in their log. Some take over the id that the call has."""
+
+_RELAY_HEADERS = {REQUEST_ID.lower(), "x-new-api-version"}
 
 
 class Session(requests.Session):
@@ -61,12 +69,17 @@ class Session(requests.Session):
 
 
 class _Body(io.BytesIO):
-    """A request body that knows whether any part of it was handed to the network.
+    """A request body that knows what became of it when there is no answer.
 
     The exception does not tell. A TLS error, for example, may come before the first byte or after the last.
+
+    Attributes:
+        begun: whether any part of it was handed to the network.
+        request_id: the id of the call in the gateway's log, if at least the headers of an answer came.
     """
 
     begun = False
+    request_id: str | None = None
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.begun = True
@@ -81,6 +94,9 @@ class Client:
         connections: how many connections are kept for reuse; more are opened if needed.
         create_timeout: seconds to wait for the answer to a POST.
         idle_max: seconds after which an idle connection is not used again.
+
+    Attributes:
+        is_relay: whether an answer has come through software of the New-API family, which has books.
     """
 
     def __init__(
@@ -98,6 +114,7 @@ class Client:
         self._connections = connections
         self._create_timeout = create_timeout
         self._idle_max = idle_max
+        self.is_relay = False
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[Session, float]] = {}
 
@@ -107,15 +124,34 @@ class Client:
         try:
             request = self._post.copy()
             request.prepare_body(sending, None)
+            request.headers[REQUEST_ID] = own_request_id(str(body.get("external_task_id", "")))
             raw = self._call(request, self._create_timeout)
         except (OSError, ValueError, Unreadable) as error:
             # Exceptions of requests are OSErrors. Those of urllib3 that it lets through are ValueErrors.
             outcome = Outcome.LOST if sending.begun else Outcome.NOT_SENT
-            return PostResult(outcome, reason=_reason(error))
-        result = classify(raw, body.get("external_task_id"))
+            return PostResult(outcome, reason=_reason(error), request_id=sending.request_id)
+        result = classify(raw, body)
         if result.error:
             self._redact(result.error)
-        return replace(result, reason=self._clean(result.reason))
+        return replace(result, reason=self._clean(result.reason), request_id=sending.request_id)
+
+    def get(self, path: str, *, with_key: bool = True, most: int = ANSWER_MAX) -> RawAnswer:
+        """GET an address of the gateway's host: ``/api/status``, for example.
+
+        Args:
+            most: the largest answer that is read, in bytes.
+
+        Raises:
+            UnavailableError: no complete answer. A refusal is an answer.
+        """
+        parts = urlsplit(self._url)
+        try:
+            request = self._prepared("GET", f"{parts.scheme}://{parts.netloc}{path}")
+            if not with_key:
+                del request.headers["Authorization"]
+            return self._call(request, QUERY_TIMEOUT, most)
+        except (OSError, ValueError, Unreadable) as broken:
+            raise UnavailableError(f"The query to the gateway failed: {_reason(broken)}.") from None
 
     def query(self, task_id: str) -> Task:
         """Query a task by its task_id or external_task_id.
@@ -161,7 +197,7 @@ class Client:
         return requests.Request(method, url, {**default_headers(), **own, **(headers or {})}).prepare()
 
     @quiet()
-    def _call(self, request: requests.PreparedRequest, timeout: float) -> RawAnswer:
+    def _call(self, request: requests.PreparedRequest, timeout: float, most: int = ANSWER_MAX) -> RawAnswer:
         """One exchange, read to its end.
 
         Raises:
@@ -171,8 +207,12 @@ class Client:
         session = self._open_session(str(request.method))
         merged = session.merge_environment_settings(request.url, {}, stream=True, verify=None, cert=None)
         with session.send(request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **merged) as response:
-            content = self._without_key(_read(response, timeout))
-            return RawAnswer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            self.is_relay = self.is_relay or bool(_RELAY_HEADERS & headers.keys())
+            if isinstance(request.body, _Body):
+                request.body.request_id = usable_id(headers.get(REQUEST_ID.lower()))
+            content = self._without_key(_read(response, timeout, most))
+            return RawAnswer(response.status_code, headers, content)
 
     def _open_session(self, method: str) -> Session:
         """A session whose connections have not been idle for long.
@@ -225,15 +265,20 @@ def _cleaner(settings: Settings) -> Callable[[str], str]:
     return lambda text: found.sub("***", text)
 
 
-def _read(response: requests.Response, timeout: float) -> bytes:
+def own_request_id(external_task_id: str) -> str:
+    """The id that a POST asks a relay to use in its log, so that its row can be told from all others."""
+    return hashlib.sha256(f"request of {external_task_id}".encode()).hexdigest()[:32]
+
+
+def _read(response: requests.Response, timeout: float, most: int) -> bytes:
     """The whole body, within ``timeout`` seconds in total, however slowly it arrives."""
     deadline = time.monotonic() + timeout
     content = bytearray()
     # The clock is checked between pieces, so they are small. An answer has a few hundred bytes.
     for piece in response.iter_content(_PIECE):
         content += piece
-        if len(content) > ANSWER_MAX:
-            raise Unreadable(f"the answer is longer than {ANSWER_MAX >> 20} MB")
+        if len(content) > most:
+            raise Unreadable(f"the answer is longer than {most >> 20} MB")
         if time.monotonic() > deadline:
             raise Unreadable("the answer came too slowly")
     announced = response.headers.get("Content-Length", "")

@@ -20,6 +20,14 @@ from . import answer
 from .answer import Refusal, Task, Unreadable
 from .codes import MAINTENANCE, MAY_HAVE_WORKED, WAIT_FOR
 
+_NOTHING: Mapping[str, Any] = {}
+
+_NO_STORYBOARDS = (
+    "This gateway does not pass storyboards on to Kling: it asks for a prompt, which a request with multi_shot does not"
+    " have, and with one it would make and charge a single shot. Nothing was made or paid. Remove multi_shot, or use a"
+    " gateway that offers it."
+)
+
 
 class Outcome(Enum):
     """What is known after one POST."""
@@ -42,6 +50,7 @@ class PostResult:
         error: what to raise if no other POST follows; set for BUSY, CLOSED, REFUSED and EXISTS.
         reason: what happened, in a few words without host or key; set for NOT_SENT and LOST.
         retry_after: the pause in seconds that the gateway asked for, None if it asked for none.
+        request_id: the id of this call in a relay's log, if it told one. It helps to find a task whose answer is lost.
     """
 
     outcome: Outcome
@@ -49,6 +58,7 @@ class PostResult:
     error: KlingError | None = None
     reason: str = ""
     retry_after: float | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,12 @@ class RawAnswer:
     body: bytes
 
 
-def classify(raw: RawAnswer, external_task_id: str | None = None, now: datetime | None = None) -> PostResult:
+def classify(raw: RawAnswer, sent: Mapping[str, Any] = _NOTHING, now: datetime | None = None) -> PostResult:
     """Read the answer to a POST. The body counts before the status. An unclear answer counts as LOST.
 
     Args:
-        external_task_id: what was sent. An answer that names another one is about another task: a relay or a cache has
-            mixed up its answers.
+        sent: the body of the POST. An answer that names another external_task_id is about another task: a relay or a
+            cache has mixed up its answers.
     """
     try:
         body = answer.parse(raw.body)
@@ -73,9 +83,9 @@ def classify(raw: RawAnswer, external_task_id: str | None = None, now: datetime 
         return _without_a_body(raw, str(unreadable), now)
     refusal = answer.read_refusal(body)
     if answer.names_task(body):
-        return _naming_a_task(body, refusal, raw, external_task_id)
+        return _naming_a_task(body, refusal, raw, sent.get("external_task_id"))
     if refusal:
-        return _refused(refusal, raw, now)
+        return _refused(refusal, raw, sent, now)
     if raw.status >= 300:
         return _without_a_body(raw, answer.message_in(body), now)
     return PostResult(Outcome.LOST, reason="the answer contains no task_id")
@@ -99,8 +109,10 @@ def of_another_task(task: Task) -> PostResult:
     return PostResult(Outcome.LOST, reason=f"the gateway answered with another task, task_id {task.task_id}")
 
 
-def _refused(refusal: Refusal, raw: RawAnswer, now: datetime | None) -> PostResult:
+def _refused(refusal: Refusal, raw: RawAnswer, sent: Mapping[str, Any], now: datetime | None) -> PostResult:
     error = answer.as_error(refusal, raw.status)
+    if sent.get("multi_shot") and refusal.message.lower().startswith("prompt is required"):
+        error.args = (_NO_STORYBOARDS,)
     pause = retry_after(raw.headers, now)
     if answer.already_exists(refusal):
         return PostResult(Outcome.EXISTS, error=error)

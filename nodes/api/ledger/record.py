@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -79,6 +79,11 @@ class Ledger:
         """All rows, or those in certain states, newest first."""
         where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
         return self._select(f"{where} ORDER BY created_at DESC, attempt DESC", *states)
+
+    def is_relay(self, base_url: str) -> bool:
+        """Whether this gateway was seen to be a relay that gives tasks ids of its own."""
+        query = "SELECT 1 FROM relays WHERE base_url = ?"
+        return bool(self._file.run(lambda connection: connection.execute(query, (base_url,)).fetchone()))
 
     def is_under_way(self, row: Row) -> bool:
         """Whether a running process, this one or another, is sending ``row``."""
@@ -238,19 +243,46 @@ class Ledger:
                 self._unwritten.pop(identity, None)
         return next((row for row in list(self._unwritten.values()) if matches(row)), None)
 
-    def settle(self, row: Row, state: str, error: str) -> None:
+    def settle(self, row: Row, state: str, error: str, request_id: str | None = None) -> None:
         """Record a POST that brought no task: ``unsent``, ``refused`` or ``unknown``, and why.
 
         Args:
             row: as ``claim`` returned it. If it was claimed again since then, nothing is changed.
+            request_id: the id of the call in the gateway's log, if the answer told it.
         """
         counted_at = row.counted_at
         if state not in MAY_BE_PAID:
             counted_at = 0
             self._made.discard(row.identity)
-        settled = replace(row, state=state, error=error, counted_at=counted_at)
+        settled = replace(row, state=state, error=error, counted_at=counted_at, request_id=request_id)
         still = "state = 'sending' AND owner = ? AND sent_at = ?"
         self._file.write(lambda connection: update_or_insert(connection, settled, still, row.owner, row.sent_at))
+
+    def forget(self, row: Row) -> bool:
+        """Record that an open submission made no task, because its owner says so. The next run sends it again.
+
+        Returns:
+            False if it is no longer as in ``row``, so nothing was changed.
+        """
+        unsent = replace(row, state=State.UNSENT, error="its owner has looked for it: no task was made", counted_at=0)
+        still = "state = ? AND sent_at = ?"
+        return self._file.write(lambda connection: update(connection, unsent, still, row.state, row.sent_at))
+
+    def note_relay(self, base_url: str) -> None:
+        """Remember that this gateway gives tasks ids of its own."""
+        statement = "INSERT OR IGNORE INTO relays VALUES (?)"
+        self._file.write(lambda connection: connection.execute(statement, (base_url,)))
+
+    def charge_quota(self, base_url: str, quotas: Mapping[str, int]) -> None:
+        """Record what a relay charged in its own quota, by task_id."""
+        statement = "UPDATE submissions SET charged_quota = ? WHERE base_url = ? AND task_id = ?"
+        values = [(quota, base_url, task_id) for task_id, quota in quotas.items()]
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.executemany(statement, values)
+
+        self._file.write(work)
 
     def charge(self, base_url: str, task_id: str, units: float) -> None:
         """Record what Kling charged for a task."""

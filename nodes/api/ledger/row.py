@@ -44,10 +44,12 @@ class Row:
         owner: the process that sends the request, while ``state`` is ``sending``.
         created_at, sent_at, accepted_at: Unix time in seconds, 0 for not yet.
         task_created_at: the gateway's time in milliseconds.
+        request_id: the id of the call in the gateway's log, also of one whose answer was lost.
         error: why the request was refused, its answer lost, or the task failed.
         counted_at: Unix time in seconds from which the row counts towards the limits. 0 stands for ``sent_at``: a
             process of release 0.1.0 that still has the file open writes no ``counted_at``.
         charged: the units that Kling charged, None if unknown.
+        charged_quota: what a relay charged, in its own quota, None if unknown.
     """
 
     base_url: str = field(repr=False)
@@ -67,6 +69,7 @@ class Row:
     error: str = ""
     counted_at: float = 0
     charged: float | None = None
+    charged_quota: int | None = None
 
     @property
     def identity(self) -> tuple[str, str]:

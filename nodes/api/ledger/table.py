@@ -42,11 +42,15 @@ MIGRATIONS = [
     CREATE INDEX counted ON submissions (counted_at, state) WHERE state IN ('sending', 'unknown', 'accepted', 'failed');
     CREATE INDEX charges ON submissions (accepted_at) WHERE charged IS NOT NULL;
     """,
+    """
+    ALTER TABLE submissions ADD COLUMN charged_quota INTEGER;
+    CREATE TABLE relays (base_url TEXT PRIMARY KEY);
+    """,
 ]
 """One script for each schema version, in order. Scripts are added, never changed."""
 
 
-_LATER_COLUMNS = {"counted_at": "0.0", "charged": "NULL"}
+_LATER_COLUMNS = {"counted_at": "0.0", "charged": "NULL", "charged_quota": "NULL"}
 """Columns that the first schema lacks, with their values for its rows."""
 
 _TIMES_END = 1e11

@@ -1,4 +1,4 @@
-"""What all submissions to one gateway share: settings, client, ledger, and the sender."""
+"""What all submissions to one gateway share: settings, client, ledger, sender and finder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..ledger.record import Ledger
 from ..pace import Pace
 from ..running.threads import WORKERS
 from ..settings import Settings
+from .lookup import Finder
 from .step import Sender
 
 
@@ -43,6 +44,7 @@ class Account:
         self.client = client or Client(settings, connections=WORKERS)
         self.ledger = ledger or Ledger(settings.state_dir)
         self.sender = Sender(settings.base_url, self.client, self.ledger)
+        self.finder = Finder(settings.base_url, self.client, self.ledger)
         # A set: two threads that change a number at once can lose a change, and others would wait for it.
         self.under_way: set[tuple[asyncio.AbstractEventLoop, object]] = set()
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import BusyError, KlingError, LimitError, OutcomeUnknown, TaskFailed, TaskNotFound, UnavailableError
+from ..errors import BusyError, KlingError, LimitError, TaskFailed, TaskNotFound, UnavailableError
 from ..gateway.answer import Task, TaskStatus, task_failed
 from ..gateway.outcome import Outcome, PostResult, pause_before_resend
 from ..ledger.row import Row, State
@@ -22,6 +22,7 @@ from ..request.body import Text2VideoRequest
 from ..running.threads import Watcher, in_thread, sleep
 from ..spending.limits import NO_LIMITS, Limits
 from .account import Account
+from .unknown import unknown
 
 
 @dataclass(frozen=True)
@@ -133,32 +134,44 @@ async def _look_up(
         OutcomeUnknown: it cannot be shown whether there is a task.
         TaskFailed: it exists and has failed.
     """
-    pace, now, absent = account.pace, time.monotonic(), 0
+    pace, finder, now, absent = account.pace, account.finder, time.monotonic(), 0
     # The wall clock may have been set since the POST. Nobody waits longer for that than for a fresh row.
-    settled_at = now + pace.settle - min(max(time.time() - row.sent_at, 0), pace.settle)
+    age = max(time.time() - row.sent_at, 0)
+    settled_at = now + pace.settle - min(age, pace.settle)
     end = max(now + pace.look_for, settled_at + pace.look_pause if may_resend else 0)
+    # Entries come late. After a while they are all there, and one look is enough.
+    looks = [now + look for look in pace.log_looks] if age < pace.settle else [now]
+    trace, is_relay = None, finder.is_relay
     pause = pace.look_pause
     while True:
         try:
-            task = await in_thread(watcher, pace, account.sender.adopt, row)
+            task = await in_thread(watcher, pace, finder.adopt, row)
             if task.status == TaskStatus.FAILED:
                 raise task_failed(task)
             return task
         except TaskNotFound as error:
             absent = absent + 1 if error.proven else 0
+            is_relay = not error.proven
             reason = reason or "the gateway does not know its external_task_id"
         except (UnavailableError, BusyError) as error:
             reason = reason or error.message
         except TaskFailed:
             raise
         except KlingError as error:
-            raise _unknown(row, reason or str(error)) from None
+            raise unknown(row, reason or str(error), is_relay=is_relay, trace=trace) from None
         now = time.monotonic()
+        if looks and now >= looks[0] and not absent and finder.is_relay:
+            looks.pop(0)
+            trace = await in_thread(watcher, pace, finder.trace, row, pace.look_pause)
+            if trace.task:
+                if trace.task.status == TaskStatus.FAILED:
+                    raise task_failed(trace.task)
+                return trace.task
         # Two proofs are needed, because it may take a moment before a task can be found.
         if may_resend and now >= settled_at and absent >= 2:
             return None
         if now >= end:
-            raise _unknown(row, reason)
+            raise unknown(row, reason, is_relay=is_relay, trace=trace)
         await sleep(min(pause, end - now), watcher, pace, "the answer was lost; looking the task up again")
         pause = min(pause * 2, pace.look_for / 4)
 
@@ -220,13 +233,3 @@ def _final_error(result: PostResult, row: Row, waited: float) -> KlingError:
         error.args = (f"{error.message} Waited {waited:.0f} s for a free slot.{asked} Nothing was paid.",)
     error.external_task_id = row.external_task_id
     return error
-
-
-def _unknown(row: Row, reason: str) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"The request was sent and a task may exist, but its answer was lost ({reason.rstrip('.')}) and the task could"
-        " not be looked up. Run the same graph again in a minute: it looks the task up before anything is paid."
-        " If this keeps happening, look for the external_task_id in the gateway's own list of tasks. Only if it is not"
-        " there, raise take to pay for a new one.",
-        external_task_id=row.external_task_id,
-    )

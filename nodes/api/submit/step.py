@@ -10,11 +10,11 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ..errors import GraphError, KlingError, SetupError, TaskNotFound, UnavailableError
+from ..errors import GraphError, SetupError, TaskNotFound, UnavailableError
 from ..gateway.answer import Task, TaskStatus
 from ..gateway.client import Client
 from ..gateway.outcome import Outcome, PostResult, of_another_task
@@ -28,6 +28,9 @@ _log = logging.getLogger("kling")
 
 _RECIPE = "1"
 """The version of the recipe for external_task_id. Changing it makes every old graph pay again."""
+
+_RELAYS_OWN_ID = "task_"
+"""How the ids begin that New-API relays give. Those of Kling are digits or Base64."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Sender:
         if step.seen is None or step.seen.state in (State.UNSENT, State.REFUSED) or step.seen == absent:
             return self._post(step, limits)
         is_sending = self._ledger.is_under_way(step.seen)
-        return replace(step, is_sending=is_sending, is_lost=_is_lost(step.seen, is_sending))
+        return replace(step, is_sending=is_sending, is_lost=is_lost(step.seen, is_sending))
 
     def _is_still_there(self, row: Row) -> bool:
         """Ask for a task that is old by this computer's clock. The clock may be wrong, and asking is free."""
@@ -158,7 +161,7 @@ class Sender:
             return step
         try:
             result = self._record(row, self._client.create(row.request()))
-            return replace(step, row=row, result=result)
+            return replace(step, row=replace(row, request_id=result.request_id), result=result)
         finally:
             self._ledger.release(row)
 
@@ -166,51 +169,25 @@ class Sender:
         """Record the answer. The task of another row is none."""
         if result.task:
             if self._ledger.accept(row, result.task):
+                self._note_relay(result.task)
                 return result
             result = of_another_task(result.task)
         states = {Outcome.LOST: State.UNKNOWN, Outcome.EXISTS: State.UNKNOWN, Outcome.REFUSED: State.REFUSED}
         why = str(result.error) if result.error else result.reason
         try:
-            self._ledger.settle(row, states.get(result.outcome, State.UNSENT), why)
+            self._ledger.settle(row, states.get(result.outcome, State.UNSENT), why, result.request_id)
         except SetupError as error:  # the row still says that it is being sent, so it will be looked up
             _log.error("Kling: %s", error)
         return result
 
-    def adopt(self, row: Row) -> Task:
-        """Ask the gateway for the task of ``row`` and record it, even if it has failed.
-
-        Raises:
-            TaskNotFound, UnavailableError, KlingError: as in ``Client.query``.
-        """
-        known = self._ledger.find(row.base_url, row.external_task_id)
-        if known and known.state == State.ACCEPTED and known.external_task_id == row.external_task_id:
-            return known.task()  # another thread or process found it meanwhile
-        task = self._client.query(row.external_task_id)
-        if task.external_task_id not in (None, row.external_task_id) or not self._ledger.accept(row, task):
-            raise UnavailableError("the gateway answered with another task")
-        return task
-
-    def recover(self) -> Iterator[tuple[Row, str]]:
-        """Look up every submission whose answer is still open, newest first. Yields each row with the result."""
-        for row in self._ledger.rows(State.SENDING, State.UNKNOWN):
-            if row.base_url != self._base_url:
-                yield row, "was sent to another gateway; set KLING_BASE_URL to it"
-            elif not _is_lost(row, self._ledger.is_under_way(row)):
-                yield row, "is being sent now"
-            else:
-                yield row, self._recovered(row)
-
-    def _recovered(self, row: Row) -> str:
-        try:
-            task = self.adopt(row)
-        except TaskNotFound as error:
-            return "no such task" if error.proven else "the gateway cannot look up an external_task_id"
-        except KlingError as error:
-            return str(error)
-        return f"found: task_id {task.task_id}" + (", which has failed" if task.status == TaskStatus.FAILED else "")
+    def _note_relay(self, task: Task) -> None:
+        """Remember a relay by the answer to a healthy POST, so that a later error is right from the start."""
+        if self._client.is_relay and task.task_id.startswith(_RELAYS_OWN_ID):
+            with suppress(SetupError):
+                self._ledger.note_relay(self._base_url)
 
 
-def _is_lost(row: Row, is_sending: bool) -> bool:
+def is_lost(row: Row, is_sending: bool) -> bool:
     """Whether a task may exist and nobody is left to record it."""
     if row.state in (State.UNSENT, State.ACCEPTED, State.REFUSED, State.FAILED):
         return False
