@@ -9,13 +9,17 @@ CONNECT_TIMEOUT = 10.0
 """The longest time to connect to a server."""
 
 CREATE_TIMEOUT = 120.0
-"""The longest wait for the answer to a POST to begin, and again for its body."""
+"""The longest that a POST may take, from connecting to the last byte of its answer."""
 
 QUERY_TIMEOUT = 30.0
-"""The longest wait for the answer to a GET to begin, and again for its body."""
+"""The longest that a GET may take, from connecting to the last byte of its answer."""
 
 LONGEST_POST = CONNECT_TIMEOUT + 2 * CREATE_TIMEOUT
-"""No POST takes longer. A row that is ``sending`` after this time is looked up, even if its process is still alive."""
+"""No POST takes longer. A row that is ``sending`` after this time is looked up, even if its process is still alive.
+
+It is longer than CREATE_TIMEOUT because the last step begun within that time may end after it: connecting to one
+address, a TLS handshake or sending, each with a time-out of its own.
+"""
 
 IDLE_MAX = 20.0
 """A connection that was idle for longer is not used again.

@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
 
 from .. import environment
@@ -29,6 +28,7 @@ from ..settings import ENDPOINT, Settings
 from ..version import VERSION
 from . import answer
 from .answer import Task, Unreadable
+from .bounds import BoundedAdapter, Bounds, bounded
 from .foreign_text import usable_id
 from .log_filter import quiet
 from .network_errors import what_broke
@@ -36,9 +36,9 @@ from .outcome import Outcome, PostResult, RawAnswer, classify
 from .proxies import proxies_for
 
 ANSWER_MAX = 1 << 20
-"""The largest answer that is read, in bytes."""
+"""The largest answer that is read, in bytes, with its headers as well as unpacked."""
 
-_PIECE = 256
+_PIECE = 1 << 14
 
 _KEY_SHORTEST = 16
 
@@ -53,11 +53,16 @@ _RELAY_HEADERS = {REQUEST_ID.lower(), "x-new-api-version"}
 
 
 class Session(requests.Session):
-    """Ignores redirects and ``.netrc``, and takes proxies and certificates from ``environment.py``."""
+    """Keeps the bounds of each exchange, ignores redirects and ``.netrc``, and takes proxies and certificates from
+    ``environment.py``.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, adapter: BoundedAdapter | None = None) -> None:
         super().__init__()
         self.trust_env = False
+        adapter = adapter or BoundedAdapter()
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Always None. Even if it follows no redirect, requests would parse the Location, and some make it fail."""
@@ -92,7 +97,7 @@ class Client:
     Args:
         settings: address and key.
         connections: how many connections are kept for reuse; more are opened if needed.
-        create_timeout: seconds to wait for the answer to a POST.
+        create_timeout: seconds that a POST may take, from connecting to the last byte of its answer.
         idle_max: seconds after which an idle connection is not used again.
 
     Attributes:
@@ -198,20 +203,24 @@ class Client:
 
     @quiet()
     def _call(self, request: requests.PreparedRequest, timeout: float, most: int = ANSWER_MAX) -> RawAnswer:
-        """One exchange, read to its end.
+        """One exchange, read to its end within ``timeout`` seconds, however slowly the server sends.
 
         Raises:
             requests.RequestException: the exchange failed.
-            Unreadable: the answer is cut off, too long or too slow.
+            Unreadable: the answer is cut off or too long.
         """
         session = self._open_session(str(request.method))
         merged = session.merge_environment_settings(request.url, {}, stream=True, verify=None, cert=None)
-        with session.send(request, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False, **merged) as response:
+        timeouts = (min(CONNECT_TIMEOUT, timeout), timeout)
+        with (
+            bounded(Bounds(timeout, most)),
+            session.send(request, timeout=timeouts, allow_redirects=False, **merged) as response,
+        ):
             headers = {name.lower(): value for name, value in response.headers.items()}
             self.is_relay = self.is_relay or bool(_RELAY_HEADERS & headers.keys())
             if isinstance(request.body, _Body):
                 request.body.request_id = usable_id(headers.get(REQUEST_ID.lower()))
-            content = self._without_key(_read(response, timeout, most))
+            content = self._without_key(_read(response, most))
             return RawAnswer(response.status_code, headers, content)
 
     def _open_session(self, method: str) -> Session:
@@ -224,16 +233,10 @@ class Client:
             now = time.monotonic()
             session, since = self._sessions.get(method, (None, now))
             if session is None or now - since > self._idle_max:
-                session, since = self._new_session(), now
+                session = Session(BoundedAdapter(pool_maxsize=self._connections))
+                since = now
             self._sessions[method] = session, since if method == "POST" else now
             return session
-
-    def _new_session(self) -> Session:
-        session = Session()
-        adapter = HTTPAdapter(pool_maxsize=self._connections, max_retries=0)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        return session
 
     def _redact(self, error: KlingError) -> KlingError:
         error.args = (self._clean(error.message),)
@@ -270,17 +273,13 @@ def own_request_id(external_task_id: str) -> str:
     return hashlib.sha256(f"request of {external_task_id}".encode()).hexdigest()[:32]
 
 
-def _read(response: requests.Response, timeout: float, most: int) -> bytes:
-    """The whole body, within ``timeout`` seconds in total, however slowly it arrives."""
-    deadline = time.monotonic() + timeout
+def _read(response: requests.Response, most: int) -> bytes:
+    """The whole body."""
     content = bytearray()
-    # The clock is checked between pieces, so they are small. An answer has a few hundred bytes.
     for piece in response.iter_content(_PIECE):
         content += piece
         if len(content) > most:
             raise Unreadable(f"the answer is longer than {most >> 20} MB")
-        if time.monotonic() > deadline:
-            raise Unreadable("the answer came too slowly")
     announced = response.headers.get("Content-Length", "")
     encoded = "Content-Encoding" in response.headers
     if announced.isdecimal() and not encoded and len(content) < int(announced):

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from ..errors import SetupError, UnavailableError
+from ..gateway.bounds import BoundedAdapter
 from ..gateway.client import Session
 from ..gateway.log_filter import quiet
 from ..pace import CONNECT_TIMEOUT
@@ -116,7 +116,7 @@ def _session(trusts: bool) -> requests.Session:
     return session
 
 
-class _PublicOnly(HTTPAdapter):
+class _PublicOnly(BoundedAdapter):
     """Checks the address that a name resolved to, after connecting and before a byte of HTTP is sent.
 
     A look-up beforehand could return another address than the one that is used. With a proxy, the proxy resolves the
