@@ -10,15 +10,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from . import environment
+from . import environment, private_files
 from .errors import SetupError
 
 KEY_VARIABLE = "KLING_API_KEY"
@@ -141,7 +139,7 @@ def find_key(directory: Path) -> SecretStr:
     if from_environment:
         return clean_key(from_environment, KEY_VARIABLE)
     try:
-        from_file = (directory / KEY_FILE).read_text(encoding="utf-8-sig").strip()
+        from_file = private_files.read(directory / KEY_FILE).decode("utf-8-sig").strip()
     except FileNotFoundError:
         from_file = ""
     except (OSError, UnicodeDecodeError):
@@ -173,10 +171,7 @@ def clean_key(text: str, origin: str) -> SecretStr:
 
 
 def write_private(path: Path, text: str, what: str) -> None:
-    """Write a file of the state directory, completely or not at all.
-
-    Only the owner can read the file (0600), from the moment it exists. Windows has no such mode: there the file
-    inherits the access list of the user's profile, which also keeps out other users.
+    """Write a file of the state directory that only its owner can read, completely or not at all.
 
     Args:
         what: what to call the content in the error.
@@ -185,17 +180,6 @@ def write_private(path: Path, text: str, what: str) -> None:
         SetupError: it cannot be written.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(number)
-            Path(name).replace(path)
-        except OSError:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
+        private_files.write(path, text)
     except OSError as error:
         raise SetupError(f"{what} could not be saved: {error.strerror}. Check the state directory.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import sys
 import threading
@@ -12,8 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from conftest import KEY
 from fault_tools import PATIENT, Watch, opened, request
 
+from nodes.api import settings
 from nodes.api.errors import KlingError
 from nodes.api.gateway.answer import Task
 from nodes.api.ledger.record import Ledger
@@ -111,6 +114,37 @@ def write_slowly(state: str) -> list[dict[str, Any]]:
     return []
 
 
+def use_all(base_url: str, state: str, umask: int, user: int = 0) -> list[dict[str, Any]]:
+    """Uses the files of the state directory with a umask of its own, and as another user. POSIX only.
+
+    Returns what came of a submission, and the modes of all files in the middle of it and at its end.
+    """
+    if sys.platform == "win32":
+        raise NotImplementedError
+    wait_for("go")
+    if user:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    os.umask(umask)
+    directory = Path(state)
+    try:
+        settings.write_private(directory / settings.KEY_FILE, KEY, "The key")
+        limits.save(directory, 20, 0)
+        with opened(base_url, directory, PATIENT) as account:
+            results = asyncio.run(submitted(account, ["A lighthouse at dusk."]))
+            during = modes(directory)
+    except KlingError as error:
+        return [told(error)]
+    return [*results, during, modes(directory)]
+
+
+def modes(directory: Path) -> dict[str, str]:
+    """The permissions of a directory and of everything in it."""
+    found = {path: path.lstat().st_mode for path in (directory, *directory.rglob("*"))}
+    return {str(path.relative_to(directory)): oct(mode & 0o7777) for path, mode in found.items()}
+
+
 def small_files(base_url: str, states: list[str], step: int) -> list[dict[str, Any]]:
     """As on a disk that is full from some byte on: no file may grow beyond 0, 1, 2 ... ``step`` bytes. POSIX only."""
     if sys.platform == "win32":
@@ -155,9 +189,8 @@ def fill_disk(base_url: str, state: str) -> list[dict[str, Any]]:
         return results
 
 
-JOBS: dict[str, Callable[..., list[dict[str, Any]]]] = {
-    job.__name__: job for job in (submit, open_ledger, use_ledger, write_rows, write_slowly, small_files, fill_disk)
-}
+_JOBS = (submit, open_ledger, use_ledger, write_rows, write_slowly, use_all, small_files, fill_disk)
+JOBS: dict[str, Callable[..., list[dict[str, Any]]]] = {job.__name__: job for job in _JOBS}
 
 if __name__ == "__main__":
     for answer in JOBS[sys.argv[1]](**json.loads(sys.argv[2])):

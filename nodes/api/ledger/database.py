@@ -19,6 +19,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from .. import private_files
 from ..errors import SetupError
 from . import filelock
 from .filelock import identity
@@ -63,7 +64,7 @@ class LedgerFile:
         self._lock = threading.Lock()
         self._mutex, self._is_alone = filelock.Mutex(directory / "files.lock"), False
         with _refusing(), ExitStack() as on_error:
-            (directory / _PROCESSES).mkdir(parents=True, exist_ok=True)
+            private_files.make_subdirectory(directory, _PROCESSES)
             on_error.callback(self._mutex.close)
             self._owner_lock = on_error.enter_context(closing(self._announce_owner()))
             self._connection = on_error.enter_context(closing(self._open_or_replace()))
@@ -164,6 +165,10 @@ class LedgerFile:
                 draft.with_name(draft.name + suffix).unlink(missing_ok=True)
 
     def _open(self, path: Path) -> sqlite3.Connection:
+        # SQLite gives the companions the permissions of the main file.
+        private_files.prepare(path)
+        for suffix in _SUFFIXES:
+            private_files.refuse_link(path.with_name(path.name + suffix))
         connection = _connect(path)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -229,18 +234,13 @@ class LedgerFile:
         """
         path = self._directory / _INSTALLATION
         with self._alone():
-            found = path.read_bytes() if path.exists() else b""
+            found = private_files.read(path) if os.path.lexists(path) else b""
             if re.fullmatch(rb"[0-9a-f]{32}\s*", found):
                 return found.decode("ascii").strip()
             if found:
                 _log.warning("Kling: the file %s was damaged and was created again.", path.name)
             new = uuid.uuid4().hex
-            draft = path.with_name(f"{path.name}.{self.owner}")
-            with draft.open("w", encoding="ascii") as file:
-                file.write(new)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
+            private_files.write(path, new)
             return new
 
 

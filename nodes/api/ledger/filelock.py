@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from .. import private_files
+
 ABSENT = (0, -1)
 """Stands for the identity of a file that does not exist."""
 
@@ -34,8 +36,9 @@ def acquire(path: Path, timeout: float = 0.0) -> sqlite3.Connection | None:
         The connection that holds it, None if somebody else holds it.
 
     Raises:
-        sqlite3.Error: the file cannot be made or opened.
+        sqlite3.Error, OSError: the file cannot be made or opened, or is a link.
     """
+    private_files.prepare(path)
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         # Nothing is ever written, so a journal beside the lock would only cost time.
@@ -48,7 +51,7 @@ def acquire(path: Path, timeout: float = 0.0) -> sqlite3.Connection | None:
         if "not a database" not in str(error):
             raise
         # Something else wrote into the file. It could be read, so nobody holds the lock, and its content is unused.
-        path.write_bytes(b"")
+        private_files.empty(path)
         return acquire(path, timeout)
     return connection
 
@@ -80,7 +83,7 @@ class Mutex:
         """Hold the lock for a block of code. Yields whether it was obtained within ``timeout`` seconds.
 
         Raises:
-            sqlite3.Error: the file cannot be made or opened.
+            sqlite3.Error, OSError: as for ``acquire``.
         """
         connection = self._obtain(timeout)
         try:

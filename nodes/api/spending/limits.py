@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import environment
+from .. import environment, private_files
 from ..errors import LimitError, SetupError
 from ..settings import write_private
 
@@ -154,7 +154,7 @@ def save(directory: Path, tasks_per_hour: object, units_per_day: object) -> None
 
 def _read(directory: Path) -> Limits:
     try:
-        saved = json.loads((directory / LIMITS_FILE).read_text(encoding="utf-8"))
+        saved = json.loads(private_files.read(directory / LIMITS_FILE))
         return Limits(
             _whole(saved["tasks_per_hour"], "Tasks per hour"), _whole(saved["units_per_day"], "Units per day")
         )

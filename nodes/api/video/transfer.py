@@ -20,7 +20,7 @@ from pathlib import Path
 
 import requests
 
-from .. import environment
+from .. import environment, private_files
 from ..errors import KlingError, SetupError, UnavailableError
 from ..gateway.foreign_text import first_words
 from ..gateway.network_errors import what_broke
@@ -162,7 +162,7 @@ class Transfer:
             return None
         try:
             with _on_disk("the state directory"):
-                self._lock.parent.mkdir(parents=True, exist_ok=True)
+                private_files.make_subdirectory(self._lock.parents[1], self._lock.parent.name)
                 lock = acquire(self._lock)
             self._waits = lock is None
             if lock is None:
