@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import host
+from .api.request.callback import reported_to
 from .api.spending import prices
 from .api.spending.limits import Limits, Spent
 from .api.submit.step import Preview
@@ -54,7 +55,10 @@ class Rehearsal:
         reused = len({preview.body["external_task_id"] for preview, _ in self.in_order()}) - new
         again = f" {_tasks(reused, '')} will be reused for free." if reused else ""
         bought = f"This run makes {_tasks(new, 'new ')}: {prices.in_words(self.units())}." if new else ""
-        return (bought + again).strip()
+        urls = (preview.body.get("callback_url") for preview, _ in self.in_order())
+        hosts = sorted(filter(None, map(reported_to, urls)))
+        reported = f" The results are reported to {', '.join(dict.fromkeys(hosts))} (callback_url)." if hosts else ""
+        return (bought + again + reported).strip()
 
     def check(self, limits: Limits, spent: list[Spent]) -> None:
         """Raise LimitError if the limits do not allow everything that the real run would buy."""

@@ -22,6 +22,7 @@ from .api.request.body import (
     Text2VideoRequest,
     WatermarkInfo,
 )
+from .api.request.callback import reported_to
 from .api.request.capabilities import DURATIONS, MODELS, extra_models
 from .api.spending import limits, prices
 from .api.submit.account import failures_so_far, open_account
@@ -239,6 +240,9 @@ def _notes(request: Text2VideoRequest) -> list[str]:
     notes = []
     if request.multi_shot:
         notes.append("The storyboard is used. The prompt and duration of KlingText2Video are not.")
+    if request.callback_url:
+        host = reported_to(request.callback_url)
+        notes.append(f"callback_url: Kling reports the status of this task and the link to its video to {host}.")
     for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
         if text and len(text.encode()) > PROMPT_MAX:
             notes.append(
@@ -266,6 +270,7 @@ def _shown(submission: Submission, notes: list[str]) -> dict[str, Any]:
         "request": submission.body,
     }
     shown = {name: receipt[name] for name in ("task_id", "external_task_id", "reused", "estimate", "charged", "notes")}
+    shown["reported_to"] = reported_to(submission.body.get("callback_url"))
     text = json.dumps(receipt, ensure_ascii=False, indent=2)
     return {"ui": {"kling": [shown]}, "result": (submission.task_id, text)}
 

@@ -236,7 +236,7 @@ def test_the_task_id_is_given_and_the_receipt_holds_all_there_is_to_know(graph: 
     assert receipt["notes"] == []
     assert receipt["request"] == task.body
     names = ("task_id", "external_task_id", "reused", "estimate", "charged", "notes")
-    assert given["ui"] == {"kling": [{name: receipt[name] for name in names}]}
+    assert given["ui"] == {"kling": [{**{name: receipt[name] for name in names}, "reported_to": None}]}
 
 
 def test_the_receipt_holds_neither_key_nor_host(graph: Graph, gateway: Sandbox):
@@ -267,6 +267,16 @@ def test_what_is_not_used_does_not_make_another_task(graph: Graph, gateway: Sand
     again, _ = graph.submit(multi_shot=graph.storyboard(shot_5=graph.shot()), prompt="Other.", duration=9)
     assert again == first
     assert receipt["notes"] == ["The storyboard is used. The prompt and duration of KlingText2Video are not."]
+
+
+def test_receipt_and_node_name_the_host_that_the_result_is_reported_to(graph: Graph, gateway: Sandbox):
+    url = "https://me:secret@Hooks.Example:8443/in?a=1"
+    shown = graph.run("KlingText2Video", **{**PLAIN, "callback_url": url})
+    note = "callback_url: Kling reports the status of this task and the link to its video to hooks.example."
+    assert json.loads(shown["result"][1])["notes"] == shown["ui"]["kling"][0]["notes"] == [note]
+    assert shown["ui"]["kling"][0]["reported_to"] == "hooks.example"
+    # A letter of another alphabet must not make it look like a host that the user knows.
+    assert "to xn--kling-8ve.example." in graph.submit(callback_url="https://kling\u0430.example/")[1]["notes"][0]
 
 
 def test_notes_say_what_is_not_wrong_but_worth_knowing(graph: Graph, gateway: Sandbox):

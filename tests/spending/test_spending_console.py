@@ -45,6 +45,15 @@ def test_a_run_says_what_it_buys_before_the_first_request(here: Sandbox, tmp_pat
     assert cli("run", workflow(tmp_path, *takes(1))).stderr.splitlines()[0] == "1 task will be reused for free."
 
 
+def test_a_run_names_the_hosts_that_its_results_are_reported_to(here: Sandbox, tmp_path: Path) -> None:
+    told = "This run makes 3 new tasks: about 9 units (list price about USD 1.26). The results are reported to"
+    urls = ["https://b.example/in", "http://A.example/", "https://b.example/other"]
+    file = workflow(tmp_path, *(submit(callback_url=url) for url in urls))
+    for arguments in (["--dry-run"], []):
+        assert f"{told} a.example, b.example (callback_url).\n" in cli("run", file, *arguments).stderr
+    assert len(here.creates()) == 3
+
+
 def test_a_run_above_the_limit_stops_before_any_request(
     here: Sandbox, tmp_path: Path, environment: Environment
 ) -> None:

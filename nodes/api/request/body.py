@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -27,7 +26,7 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from . import rules, wording
+from . import callback, rules, wording
 from .capabilities import EXTRA_VARIABLE, MODELS, extra_models
 
 PROMPT_MAX = 2500
@@ -73,15 +72,24 @@ def _http_url(text: str) -> str:
     if not text:
         return text
     try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        host = callback.host_of(text)
     except ValueError:
-        usable = False
-    if not usable or re.search(r"\s", text):
         raise PydanticCustomError(
             "http_url",
             "is {value}; it must be an http or https URL that Kling can reach, or empty. Correct or clear it.",
             {"value": wording.quoted(text)},
+        ) from None
+    hosts = callback.allowed_hosts()
+    if hosts is not None and not callback.is_allowed(host, hosts):
+        raise PydanticCustomError(
+            "callback_host",
+            "would report the task and its video to {host}; allowed: {hosts}. Clear it. If you know this host, add it"
+            " to {variable} in the environment and restart ComfyUI.",
+            {
+                "host": wording.quoted(callback.spelled(host)),
+                "hosts": ", ".join(hosts) or "none",
+                "variable": callback.HOSTS_VARIABLE,
+            },
         )
     return text
 

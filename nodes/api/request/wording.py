@@ -74,7 +74,7 @@ def reworded(detail: ErrorDetails) -> str:
             )
         case "string_unicode":
             return _unpaired(value)
-        case "problem" | "unwritable" | "http_url" | "path_segment" | "unknown_model":
+        case "problem" | "unwritable" | "http_url" | "callback_host" | "path_segment" | "unknown_model":
             return detail["msg"]
         case _:
             return f"is {quoted(value)}: {detail['msg']}. Correct the value."

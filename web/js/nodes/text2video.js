@@ -1,5 +1,6 @@
 /** KlingText2Video's strip: what does not fit the chosen model, the price, the run's progress, after it the task_id. */
 
+import { reportedTo } from "../graph/callback.js";
 import { inputMarks } from "../graph/input_marks.js";
 import { findInput, findWidget, isConnected, UNKNOWN, widgetValue } from "../graph/input_values.js";
 import { amountOf, inUsd, lastPaid, limitUse, listPrice } from "../graph/price.js";
@@ -26,14 +27,17 @@ export function addText2VideoStrip(node, { facts, text, language, runs, spending
     const task = said?.wrong ? null : (runs.output(node)?.kling?.[0] ?? null);
     // The node's last message is its task_id, which has a line of its own here.
     const message = task && said?.text.includes(task.task_id) ? null : said;
-    return { marks, model: values.model_name, price, use, message, task, language: language() };
+    const host = reportedTo(node);
+    const callback = { host: host === UNKNOWN ? null : host, later: host === UNKNOWN };
+    return { marks, model: values.model_name, price, use, callback, message, task, language: language() };
   };
-  liveStrip(node, "kling_submission", look, ({ marks, model, price, use, message, task }) => {
+  liveStrip(node, "kling_submission", look, ({ marks, model, price, use, callback, message, task }) => {
     unused = new Set(marks.unused.flatMap(({ inputs }) => inputs));
     dimText(node, "prompt", unused.has("prompt"));
     node.setDirtyCanvas?.(true, false);
     return [
       ...markLines(node, marks, model, text),
+      ...callbackLines(callback, task, text),
       ...priceLine(price, use, facts.prices, text),
       ...messageLines(message),
       ...taskLines(task, text),
@@ -52,6 +56,14 @@ function markLines(node, { unused, wrong, notes }, model, text) {
     ...wrong.map(({ key, values }) => make("div.kling-line.kling-wrong", text(`marks.${key}`, values))),
     ...notes.map(({ key, values }) => make("div.kling-line.kling-dim", text(`marks.${key}`, values))),
   ];
+}
+
+/** To whom the result is reported: not dim, because a workflow from a stranger may name the stranger. */
+function callbackLines({ host, later }, task, text) {
+  const hosts = [host, later && task?.reported_to].filter(Boolean);
+  const lines = hosts.map((name) => text("marks.callback", { host: name }));
+  if (later) lines.unshift(text("marks.callback_later"));
+  return lines.map((line) => make("div.kling-line", line));
 }
 
 /**
