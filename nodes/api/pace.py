@@ -14,6 +14,9 @@ CREATE_TIMEOUT = 120.0
 QUERY_TIMEOUT = 30.0
 """The longest that a GET may take, from connecting to the last byte of its answer."""
 
+KEY_TEST = 20.0
+"""How long the settings panel waits for the gateway when it tests the key."""
+
 LONGEST_POST = CONNECT_TIMEOUT + 2 * CREATE_TIMEOUT
 """No POST takes longer. A row that is ``sending`` after this time is looked up, even if its process is still alive.
 

@@ -16,6 +16,9 @@ from typing import Any
 from ..api import environment, settings
 from ..api.errors import BalanceError, BusyError, KlingError, SetupError, TaskNotFound
 from ..api.gateway.client import Client
+from ..api.pace import KEY_TEST
+from ..api.running.threads import call
+from ..api.settings import Settings
 from .guard import guarded, read_body
 
 BODY_MAX = 4096
@@ -28,26 +31,28 @@ _LONG_ENOUGH = 12
 """The shortest key that shows them. In a shorter key they would give too much away."""
 
 
-def add_routes(routes: Any, directory: Callable[[], Path]) -> None:
+def add_routes(routes: Any, directory: Callable[[], Path], patience: float = KEY_TEST) -> None:
     """Add the routes under ``/kling/key`` to an aiohttp ``RouteTableDef``.
 
     Args:
         directory: returns the state directory; called for each request.
+        patience: how many seconds a test of the key may take.
     """
+    tests = KeyTests(patience)
 
     async def read(request: Any) -> dict[str, Any]:
-        return describe_key(directory())
+        return await call(describe_key, directory())
 
     async def save(request: Any) -> dict[str, Any]:
-        save_key(directory(), await _key_in(request.content))
-        return describe_key(directory())
+        await call(save_key, directory(), await _key_in(request.content))
+        return await call(describe_key, directory())
 
     async def remove(request: Any) -> dict[str, Any]:
-        remove_key(directory())
-        return describe_key(directory())
+        await call(remove_key, directory())
+        return await call(describe_key, directory())
 
     async def test(request: Any) -> dict[str, Any]:
-        return await asyncio.to_thread(try_key, directory())
+        return await tests.run(directory())
 
     routes.get("/kling/key")(guarded(read))
     routes.post("/kling/key")(guarded(save))
@@ -114,21 +119,54 @@ def remove_key(directory: Path) -> None:
         raise SetupError(f"The key could not be removed: {error.strerror}. Check the state directory.") from None
 
 
-def try_key(directory: Path) -> dict[str, Any]:
-    """Test the key at no cost by looking up an id that cannot exist: with a valid key, the gateway finds no such task.
+class KeyTests:
+    """Tests the key, one test at a time. For one event loop.
 
-    Returns:
-        ``ok``; ``kind`` (``accepted``, ``refused``, ``balance``, ``busy`` or ``unavailable``), which selects the
-        panel's text; ``message``, the finding without the gateway's host.
+    Args:
+        patience: how many seconds to wait for a finding.
     """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._running: tuple[Settings, asyncio.Future[dict[str, Any]]] | None = None
+
+    async def run(self, directory: Path) -> dict[str, Any]:
+        """The finding about the key in use. A test of the same key that is running already is waited for.
+
+        Returns:
+            ``ok``; ``kind`` (``accepted``, ``refused``, ``balance``, ``busy`` or ``unavailable``), which selects the
+            panel's text; ``message``, the finding without the gateway's host.
+        """
+        try:
+            setup = await call(settings.load, directory)
+        except SetupError as error:
+            return _not_ok("refused", str(error))
+        if self._running is None or self._running[1].done():
+            self._running = setup, asyncio.ensure_future(call(_try, setup))
+        tested, finding = self._running
+        if tested != setup:
+            return _not_ok("unavailable", "Another key is still being tested. Test this one in a minute.")
+        # A request that the browser gives up must not end a test that others wait for, so wait_for does not fit.
+        await asyncio.wait({finding}, timeout=self._patience)
+        if not finding.done():
+            return _not_ok("unavailable", f"The gateway has not answered for {self._patience:g} seconds.")
+        return finding.result()
+
+
+def _try(setup: Settings) -> dict[str, Any]:
+    """Look up an id that cannot exist, which costs nothing: with a valid key, the gateway finds no such task."""
     try:
-        Client(settings.load(directory)).query(f"key-check-{uuid.uuid4().hex}")
+        Client(setup).query(f"key-check-{uuid.uuid4().hex}")
     except TaskNotFound:
         pass
     except KlingError as error:
         kind = next((word for kind, word in _FINDINGS.items() if isinstance(error, kind)), "unavailable")
-        return {"ok": False, "kind": kind, "message": str(error)}
+        return _not_ok(kind, str(error))
     return {"ok": True, "kind": "accepted", "message": "The gateway accepts the key."}
+
+
+def _not_ok(kind: str, message: str) -> dict[str, Any]:
+    return {"ok": False, "kind": kind, "message": message}
 
 
 _FINDINGS: dict[type[KlingError], str] = {SetupError: "refused", BalanceError: "balance", BusyError: "busy"}

@@ -5,6 +5,7 @@ The limits are guarded like the key: a workflow cannot reach these routes, and o
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +45,8 @@ def add_routes(routes: Any, directory: Callable[[], Path], catalogue: Catalogue)
         return await call(describe_spending, directory())
 
     async def rehearsal(request: Any) -> dict[str, Any]:
-        return await describe_run((await json_body(request, _PROMPT_MAX)).get("prompt"), catalogue)
+        prompt = (await json_body(request, _PROMPT_MAX)).get("prompt")
+        return await call(describe_run, prompt, catalogue)
 
     routes.get("/kling/limits")(guarded(read_limits))
     routes.post("/kling/limits")(guarded(save_limits))
@@ -83,7 +85,7 @@ def describe_spending(directory: Path) -> dict[str, Any]:
     }
 
 
-async def describe_run(prompt: object, catalogue: Catalogue) -> dict[str, Any]:
+def describe_run(prompt: object, catalogue: Catalogue) -> dict[str, Any]:
     """What a run of a prompt would buy.
 
     Args:
@@ -95,7 +97,8 @@ async def describe_run(prompt: object, catalogue: Catalogue) -> dict[str, Any]:
     """
     senders = _senders(prompt)
     try:
-        found = await rehearse(make_plan(read(prompt, catalogue), submit_only=True))
+        # On an event loop of its own, because a rehearsal opens and reads the ledger.
+        found = asyncio.run(rehearse(make_plan(read(prompt, catalogue), submit_only=True)))
     except WorkflowError:
         return {"new": 0, "reused": 0, "units": 0, "unsure": senders}
     new = len(found.new())

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import stat
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from conftest import KEY, OTHER_KEY
 from environment import Environment
 from fault_tools import wait_until
-from served import JSON, call, save
+from served import JSON, call, save, serving
 
 from nodes.api import settings
 from nodes.api.errors import SetupError
+from nodes.routes import key
 from nodes.routes.key import save_key
 from nodes.sandbox import Sandbox
 
@@ -167,3 +174,58 @@ def test_a_gateway_that_is_not_there_is_not_taken_for_a_bad_key(server: str, env
     found = call(server, "POST", "/kling/key/test")
     assert (found.json()["ok"], found.json()["kind"]) == (False, "unavailable")
     assert "127.0.0.1" not in found.text
+
+
+# -- a gateway that says nothing
+
+
+@pytest.fixture
+def silent(environment: Environment) -> Iterator[list[socket.socket]]:
+    """A gateway that takes connections and never answers. Gives those that it has taken."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    taken.append(listener.accept()[0])
+
+        threading.Thread(target=take, daemon=True).start()
+        environment.set("KLING_BASE_URL", f"http://127.0.0.1:{listener.getsockname()[1]}/kling")
+        yield taken
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+    for talk in taken:
+        talk.close()  # so that the thread of the test ends
+
+
+def test_six_presses_are_one_test_and_the_host_keeps_its_threads(directory: Path, silent: list[socket.socket]) -> None:
+    def press(server: str) -> Any:
+        return call(server, "POST", "/kling/key/test").json()
+
+    with (
+        serving(lambda routes: key.add_routes(routes, lambda: directory, patience=3)) as server,
+        ThreadPoolExecutor(6) as users,
+    ):
+        save(server, KEY)
+        presses = [users.submit(press, server) for _ in range(6)]
+        wait_until(lambda: silent, "the gateway is asked")
+        assert requests.get(f"{server}/host", timeout=20).text == "free"
+        assert call(server, "GET", "/kling/key").json()["set"]
+        found = {json.dumps(one.result()) for one in presses}
+        # Not what the gateway thinks of the old key: the new one was not tested.
+        save(server, OTHER_KEY)
+        assert press(server)["message"] == "Another key is still being tested. Test this one in a minute."
+    late = {"ok": False, "kind": "unavailable", "message": "The gateway has not answered for 3 seconds."}
+    assert found == {json.dumps(late)}
+    assert len(silent) == 1
+
+
+def test_once_a_test_has_ended_the_next_press_tests_again(
+    server: str, strict: Sandbox, environment: Environment
+) -> None:
+    environment.set("KLING_BASE_URL", strict.base_url)
+    save(server, KEY)
+    for _ in range(2):
+        assert call(server, "POST", "/kling/key/test").json()["ok"]
+    assert len(strict.received) == 2

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from environment import Environment
 from graph import PLAIN, Graph
-from served import call
+from served import call, serving
 
+from nodes import NODE_CLASS_MAPPINGS
+from nodes.routes import add_routes
 from nodes.sandbox import Sandbox
 
 pytest_plugins = ["served"]
@@ -84,3 +87,26 @@ def test_a_run_is_rehearsed_without_a_request(server: str, gateway: Sandbox, pac
     assert call(server, "POST", "/kling/rehearsal", {"prompt": {}}).json()["unsure"] == 0
     assert call(server, "POST", "/kling/rehearsal", {"prompt": []}).status_code == 400
     assert len(gateway.received) == before
+
+
+def test_a_rehearsal_leaves_the_event_loop_of_the_server_free(gateway: Sandbox, directory: Path) -> None:
+    ran_in = []
+
+    class Probe:
+        RETURN_TYPES = ("STRING",)
+        FUNCTION = "run"
+
+        @classmethod
+        def INPUT_TYPES(cls) -> dict[str, Any]:
+            return {"required": {}}
+
+        def run(self) -> tuple[str]:
+            ran_in.append(threading.current_thread().name)
+            return ("A wave.",)
+
+    catalogue = {**NODE_CLASS_MAPPINGS, "Probe": Probe}
+    prompt = {"1": {"class_type": "Probe", "inputs": {}}, "2": sender(prompt=["1", 0])}
+    with serving(lambda routes: add_routes(routes, lambda: directory, catalogue)) as server:
+        told = call(server, "POST", "/kling/rehearsal", {"prompt": prompt}).json()
+    assert (told["new"], told["unsure"]) == (1, 0)
+    assert [name.rpartition("_")[0] for name in ran_in] == ["kling-route"]

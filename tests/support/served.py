@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,27 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-@pytest.fixture
-def server(directory: Path) -> Iterator[str]:
-    """The routes on a server of their own, as ComfyUI would serve them. Gives its address."""
+@contextmanager
+def serving(add: Callable[[Any], None]) -> Iterator[str]:
+    """A server with the routes that ``add`` adds, as ComfyUI would serve them. Gives its address.
+
+    ``/host`` is a route as ComfyUI has them: it needs a thread of the event loop's own.
+    """
     from aiohttp import web
 
     routes = web.RouteTableDef()
-    add_routes(routes, lambda: directory, NODE_CLASS_MAPPINGS)
+    add(routes)
+    loop = asyncio.new_event_loop()
+    # As many as there are on two cores.
+    loop.set_default_executor(ThreadPoolExecutor(6))
+
+    async def of_the_host(request: web.Request) -> web.Response:
+        await asyncio.to_thread(int)
+        return web.Response(text="free")
+
+    routes.get("/host")(of_the_host)
     app = web.Application()
     app.add_routes(routes)
-    loop = asyncio.new_event_loop()
     runner = web.AppRunner(app)
 
     async def start() -> int:
@@ -49,11 +62,20 @@ def server(directory: Path) -> Iterator[str]:
     port = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    yield f"http://127.0.0.1:{port}"
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture
+def server(directory: Path) -> Iterator[str]:
+    """The routes on a server of their own. Gives its address."""
+    with serving(lambda routes: add_routes(routes, lambda: directory, NODE_CLASS_MAPPINGS)) as address:
+        yield address
 
 
 def call(server: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:

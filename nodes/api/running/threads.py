@@ -41,9 +41,15 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="kling")
 
 
+@cache
+def _route_pool() -> ThreadPoolExecutor:
+    # Apart from the nodes' pool, which 64 requests to a silent gateway can fill for minutes.
+    return ThreadPoolExecutor(4, thread_name_prefix="kling-route")
+
+
 async def call(function: Callable[..., T], *args: object) -> T:
-    """Run a short ``function`` in one of our threads, for a route: the host's own threads stay free."""
-    return await asyncio.wrap_future(_pool().submit(function, *args))
+    """Run ``function`` in a thread for a route. The host's event loop and threads stay free, whatever it waits for."""
+    return await asyncio.wrap_future(_route_pool().submit(function, *args))
 
 
 async def in_thread(watcher: Watcher, pace: Pace, function: Callable[..., T], *args: object) -> T:
