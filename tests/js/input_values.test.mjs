@@ -64,6 +64,26 @@ test("links in a ring give unknown, not an endless loop", () => {
   assert.equal(sourceNode(graph.board(one), "shot_1"), UNKNOWN);
 });
 
+test("primitive nodes in a ring give unknown, and a long chain of them its value", () => {
+  const graph = new Graph();
+  const shot = graph.shot("", 4);
+  const ring = [1, 2].map((value) => graph.add("PrimitiveInt", { inputs: ["value"], widgets: { value } }));
+  graph.wire(ring[0], 0, ring[1], 0);
+  graph.wire(ring[1], 0, ring[0], 0);
+  graph.wire(ring[0], 0, shot, 1);
+  assert.equal(widgetValue(shot, "duration"), UNKNOWN);
+
+  const other = graph.shot("", 4);
+  let last = graph.add("PrimitiveInt", { widgets: { value: 7 } });
+  for (let i = 0; i < 50; i += 1) {
+    const next = graph.add("PrimitiveInt", { inputs: ["value"], widgets: { value: 0 } });
+    graph.wire(last, 0, next, 0);
+    last = next;
+  }
+  graph.wire(last, 0, other, 1);
+  assert.equal(widgetValue(other, "duration"), 7);
+});
+
 test("muted and bypassed shots count as not connected", () => {
   for (const mode of [2, 4]) {
     const graph = new Graph();

@@ -30,6 +30,11 @@ test("the list has prices by the second and by the clip, and no others", () => {
   assert.equal(price("long", "pro", "on", 6), 7.2);
   assert.equal(price("long", "std", "on", 6), null);
   assert.equal(price("other", "std", "off", 5), null);
+  // A file may hold any length.
+  for (const seconds of ["constructor", "__proto__", {}, null]) {
+    assert.equal(price("clips", "std", "off", seconds), null);
+    assert.equal(price("long", "pro", "on", seconds), null);
+  }
   assert.equal(inUsd(PRICES, 7.2), 1.008);
 });
 
@@ -107,6 +112,7 @@ test("of a partial run only the chosen outputs and what feeds them count", () =>
   assert.equal(neededNodes(prompt, []), prompt);
   assert.deepEqual(Object.keys(neededNodes(prompt, [2])), ["1", "2"]);
   assert.deepEqual(Object.keys(neededNodes(prompt, ["3", "9"])), ["3", "4"]);
+  assert.deepEqual(Object.keys(neededNodes({ constructor: { inputs: {} } }, ["constructor"])), ["constructor"]);
 });
 
 // -- before a run

@@ -66,6 +66,14 @@ test("the known shots alone can be too long", () => {
   assert.deepEqual(timeline([shot(UNKNOWN), shot(9), shot(9)], LIMITS).problems, ["long"]);
 });
 
+test("a prompt with nothing to see is blank", () => {
+  const problems = (prompt) => timeline([shot(5, prompt)], LIMITS).shots[0].problems;
+  for (const blank of ["", " ", "\n\t ", "\u3000", "\u200b", "\ufeff", " \u2060\u200d\n", "\u00ad", "\x1c", "\x85"]) {
+    assert.deepEqual(problems(blank), ["blank"], JSON.stringify(blank));
+  }
+  for (const seen of ["a", "\u200ba\u200b", "👨‍👩‍👧", ".", "雨"]) assert.deepEqual(problems(seen), [], seen);
+});
+
 test("an unknown prompt has no length and no problem", () => {
   const [only] = timeline([shot(5, UNKNOWN)], LIMITS).shots;
   assert.equal(only.characters, null);

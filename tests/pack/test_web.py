@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from nodes.api.request.wording import is_blank
 
 SCRIPT = ROOT / "web" / "js"
 MODULES = {path.relative_to(SCRIPT).as_posix(): path for path in sorted(SCRIPT.rglob("*.js"))}
@@ -40,6 +44,24 @@ def test_a_module_does_nothing_by_being_loaded(module: str) -> None:
     done = subprocess.run([node, "-e", script], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0
+
+
+@needs_node
+def test_the_page_and_the_server_take_the_same_texts_for_blank() -> None:
+    assert node
+    script = f"""
+        const {{ isBlank }} = await import({MODULES["graph/timeline.js"].as_uri()!r});
+        const codes = Array.from({{ length: 0x110000 }}, (_, code) => code);
+        console.log(JSON.stringify(codes.filter((code) => isBlank(String.fromCodePoint(code)))));
+    """
+    done = subprocess.run(
+        [node, "--input-type=module", "-e", script], capture_output=True, encoding="utf-8", check=True
+    )
+    # Python and Node have Unicode tables of different years, but both know what Unicode 3.2 had.
+    old = [code for code in range(0x110000) if unicodedata.ucd_3_2_0.category(chr(code)) != "Cn"]
+    blank = {code for code in old if is_blank(chr(code))}
+    assert {0x85, 0x200B, 0x3000, 0xFEFF} < blank
+    assert set(json.loads(done.stdout)) & set(old) == blank
 
 
 def imports(module: str) -> set[str]:

@@ -37,14 +37,19 @@ export function sourceNode(node, name) {
  * @returns the value, or UNKNOWN
  */
 export function widgetValue(node, name) {
+  return valueOf(node, name, 0);
+}
+
+/** @param primitives how many primitive nodes were passed: they can be linked in a ring */
+function valueOf(node, name, primitives) {
   const slot = slotOf(node, name);
   if (!linkInto(node, slot)) return own(findWidget(node, name));
   const end = follow(node, slot, 0);
   if (end === null || end === UNKNOWN) return UNKNOWN;
   if (end.host) return own(end.widget);
-  if (!PRIMITIVES.has(end.node.type)) return UNKNOWN;
+  if (!PRIMITIVES.has(end.node.type) || primitives > HOPS_MAX) return UNKNOWN;
   const first = end.node.widgets?.[0];
-  return first ? widgetValue(end.node, first.name) : UNKNOWN;
+  return first ? valueOf(end.node, first.name, primitives + 1) : UNKNOWN;
 }
 
 /** Whether an input is connected to a node that is not muted. */

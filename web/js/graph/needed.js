@@ -7,15 +7,15 @@
  */
 export function neededNodes(prompt, targets) {
   if (!targets?.length) return prompt;
-  const needed = {};
+  const needed = new Map();
   const open = targets.map(String);
   while (open.length) {
     const id = open.pop();
-    if (needed[id] || !Object.hasOwn(prompt, id)) continue;
-    needed[id] = prompt[id];
+    if (needed.has(id) || !Object.hasOwn(prompt, id)) continue;
+    needed.set(id, prompt[id]);
     for (const value of Object.values(prompt[id].inputs ?? {})) {
       if (Array.isArray(value)) open.push(String(value[0]));
     }
   }
-  return needed;
+  return Object.fromEntries(needed);
 }

@@ -8,7 +8,9 @@
 export function listPrice({ list }, { model_name, mode, sound, seconds }) {
   const price = list.find((entry) => entry.model_name === model_name && entry.mode === mode && entry.sound === sound);
   if (!price) return null;
-  return price.second === null ? (price.lengths[seconds] ?? null) : round(price.second * seconds);
+  if (price.second !== null) return Number.isFinite(seconds) ? round(price.second * seconds) : null;
+  // A file may hold any value, also one that every object has as a member.
+  return Object.hasOwn(price.lengths, seconds) ? price.lengths[seconds] : null;
 }
 
 /**

@@ -21,6 +21,11 @@ export function connectedShots(node, most) {
   return shots;
 }
 
+/** Whether nothing in a text is visible, as is_blank in wording.py. Python counts more separators as space than \s does. */
+export function isBlank(text) {
+  return /^[\s\p{Cf}\x1c-\x1f\x85]*$/u.test(text);
+}
+
 /**
  * Lay the shots end to end.
  *
@@ -39,7 +44,7 @@ export function timeline(shots, limits) {
     // Python and Kling count code points; length would count a surrogate pair as two.
     const characters = typeof prompt === "string" ? [...prompt].length : null;
     const problems = [];
-    if (characters !== null && !prompt.trim()) problems.push("blank");
+    if (characters !== null && isBlank(prompt)) problems.push("blank");
     if (characters !== null && characters > limits.prompt_max) problems.push("long");
     if (seconds !== null && !(Number.isInteger(seconds) && seconds >= 1)) problems.push("duration");
     const shot = { socket, start, end, seconds, characters, problems };

@@ -17,7 +17,7 @@ let timer = null;
  * @param draw is called with that value, at first and after each change
  */
 export function redrawOnChange(node, look, draw) {
-  watched.set(node, { look, draw, last: null });
+  watched.set(node, { look, draw, last: null, reported: false });
   const { onRemoved } = node;
   node.onRemoved = function () {
     watched.delete(this);
@@ -32,12 +32,22 @@ function checkAll() {
     timer = null;
   }
   for (const [node, entry] of watched) {
-    // A node that is being loaded has no graph yet. A strip would change the size that the file gives it.
-    if (!node.graph) continue;
-    const seen = entry.look();
-    const json = JSON.stringify(seen);
-    if (json === entry.last) continue;
-    entry.last = json;
-    entry.draw(seen);
+    try {
+      check(node, entry);
+    } catch (error) {
+      // One node that fails must not keep the others from being drawn. It is tried again, but reported once.
+      if (!entry.reported) console.error(`Kling: node ${node.id} cannot be drawn.`, error);
+      entry.reported = true;
+    }
   }
+}
+
+function check(node, entry) {
+  // A node that is being loaded has no graph yet. A strip would change the size that the file gives it.
+  if (!node.graph) return;
+  const seen = entry.look();
+  const json = JSON.stringify(seen);
+  if (json === entry.last) return;
+  entry.last = json;
+  entry.draw(seen);
 }

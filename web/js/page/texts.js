@@ -19,5 +19,5 @@ export function createTexts(translations, language) {
 }
 
 function fill(message, values) {
-  return message.replace(/\{(\w+)\}/g, (all, name) => (name in values ? String(values[name]) : all));
+  return message.replace(/\{(\w+)\}/g, (all, name) => (Object.hasOwn(values, name) ? String(values[name]) : all));
 }
