@@ -8,7 +8,6 @@ goes. The environment is the one that the pack was loaded with (``environment.py
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
