@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import requests
+from environment import Environment
 from videos import CLIP, says, scripted
 
 from nodes.api.errors import KlingError, SetupError
@@ -156,7 +157,7 @@ def test_no_spelling_reaches_an_inner_server() -> None:
 
 
 @pytest.mark.parametrize("gateway", GATEWAYS)
-def test_nor_through_a_proxy(gateway: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_through_a_proxy(gateway: str, environment: Environment) -> None:
     """A proxy connects where it is told, and reads addresses in its own way."""
     own = gateway.split("/")[2]
     # In these, the inner server is only a password, a path or a fragment.
@@ -164,7 +165,7 @@ def test_nor_through_a_proxy(gateway: str, monkeypatch: pytest.MonkeyPatch) -> N
     decoys += [f"http://{own}{mark}127.0.0.1/" for mark in ("#@", "/@", "?@")]
     with listening() as proxy:
         for name in ("http_proxy", "https_proxy"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.server_address[1]}")
+            environment.set(name, f"http://127.0.0.1:{proxy.server_address[1]}")
         for url in spellings(8188, own):
             assert (follow(url, gateway), proxy.arrived) == ("SetupError", []), url
         for url in decoys:
@@ -175,12 +176,12 @@ def test_nor_through_a_proxy(gateway: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("gateway", GATEWAYS)
-def test_nor_by_a_redirect(gateway: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_by_a_redirect(gateway: str, environment: Environment) -> None:
     # A relative address is one of the public server, and a header cannot carry a line break.
     urls = [url for url in spellings(8188, "public.example") if re.match("(https?:)?//[^/]", url) and url.isprintable()]
     urls = urls[::10]
     with scripted(*(says(b"", f"Location: {url}", status="302 Found") for url in urls)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
+        environment.set("http_proxy", proxy.url)
         for url in urls:
             assert follow("http://public.example/", gateway) == "SetupError", url
     assert {path for path, _ in proxy.asked} == {"http://public.example/"}

@@ -63,7 +63,7 @@ def opened(url: str, gateway: str, headers: Mapping[str, str], silence: float) -
     exempt = _addresses(own)
     for _ in range(_HOPS):
         request = _prepared(url, headers)
-        trusts = _checked(str(request.url), exempt) == own
+        trusts = _is_own(str(request.url), own, exempt)
         with (
             quiet(),
             _session(None if trusts else exempt) as session,
@@ -108,8 +108,8 @@ def _check_text(url: str) -> None:
         raise _refused("is not a valid address")
 
 
-def _checked(url: str, exempt: frozenset[_Address]) -> _Origin:
-    """The origin of a prepared URL that may be asked, as far as its text shows."""
+def _is_own(url: str, own: _Origin, exempt: frozenset[_Address]) -> bool:
+    """Whether a prepared URL leads to the gateway itself. Refuse it if it leads inside, as far as its text shows."""
     try:
         origin = _origin(url)
         read = parse_url(url)
@@ -121,6 +121,8 @@ def _checked(url: str, exempt: frozenset[_Address]) -> _Origin:
     if (scheme, host, port) != (read.scheme, (read.host or "").strip("[]"), read.port or _PORTS[scheme]):
         # Which of the two counts depends on the version of requests and on the proxy.
         raise _refused("is not a valid address")
+    if origin == own:
+        return True
     address = _address(host)
     if address is None:
         # "0x7f.1" and "2130706433" are 127.0.0.1 for some systems and proxies, and something else for others.
@@ -130,7 +132,7 @@ def _checked(url: str, exempt: frozenset[_Address]) -> _Origin:
             raise _refused("leads to a private address")
     elif not _is_public(address) and address not in exempt:
         raise _refused("leads to a private address")
-    return origin
+    return False
 
 
 def _origin(url: str) -> _Origin:
