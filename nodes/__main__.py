@@ -13,9 +13,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NoReturn
 
 from . import NODE_CLASS_MAPPINGS
 from .api.errors import GraphError, KlingError
+from .api.printable import printable
 from .console.output import ExitCode, say
 from .console.run import run_file
 from .console.tasks import list_tasks, recover_tasks, show_task, sum_tasks
@@ -87,9 +89,7 @@ def tasks_command(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m nodes", description="Kling text to video without ComfyUI.", allow_abbrev=False
-    )
+    parser = _Parser(prog="python -m nodes", description="Kling text to video without ComfyUI.", allow_abbrev=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="run | sandbox | tasks")
 
     command = commands.add_parser(
@@ -124,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     action.add_argument("id", metavar="ID", help="a task_id or an external_task_id")
     action.set_defaults(action="show")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with a message. It may quote a file name that a pattern of the shell has found."""
+        super().error(printable(message))
 
 
 def _port(text: str) -> int:

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
+from .api.printable import printable
 from .api.running.threads import Watcher
 from .api.submit.step import Preview
 
@@ -130,7 +131,7 @@ class ConsoleHost:
         if out is None or (gist == self._last and now - self._written_at < self._repeat):
             return  # pythonw on Windows has no standard error
         self._last, self._written_at = gist, now
-        out.write(f"{self._label}{line}\n")
+        out.write(printable(f"{self._label}{line}") + "\n")
         out.flush()
 
     def progress(self, value: float, total: float) -> None:

@@ -19,6 +19,8 @@ Sources: Kling's table of service codes; the source code of the New-API relays f
 
 from __future__ import annotations
 
+from .printable import printable
+
 
 class KlingError(Exception):
     """The base class of all errors that this pack raises on purpose.
@@ -63,8 +65,9 @@ class KlingError(Exception):
             "external_task_id": self.external_task_id,
             "request_id": self.request_id,
         }
-        facts = ", ".join(f"{name} {value}" for name, value in known.items() if value not in (None, ""))
-        return f"{self.message} ({facts})" if facts else self.message
+        facts = ", ".join(f"{name} {printable(str(value))}" for name, value in known.items() if value not in (None, ""))
+        message = printable(self.message, keep="\n")
+        return f"{message} ({facts})" if facts else message
 
 
 KlingError.__module__ = "kling"

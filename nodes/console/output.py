@@ -10,7 +10,7 @@ import sys
 from enum import IntEnum
 from typing import Any
 
-from ..workflow.prompt import printable_json
+from ..api.printable import printable
 
 
 class ExitCode(IntEnum):
@@ -22,15 +22,20 @@ class ExitCode(IntEnum):
     STOPPED = 130
 
 
-def say(line: str) -> None:
-    """Print one message for the user. A program without a console prints nothing."""
+def say(text: str) -> None:
+    """Print a message for the user. A program without a console prints nothing."""
     if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        print(printable(text, keep="\n"), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def put(text: str) -> None:
+    """Print a result to standard output."""
+    print(printable(text, keep="\n"), flush=True)  # noqa: T201
 
 
 def json_text(body: object, stream: Any) -> str:
     """Indented JSON for a stream, with JSON escapes if the stream's encoding lacks a character."""
-    return printable_json(json.dumps(body, ensure_ascii=not can_show(body, stream), indent=2))
+    return printable(json.dumps(body, ensure_ascii=not can_show(body, stream), indent=2), keep="\n")
 
 
 def can_show(body: object, stream: Any) -> bool:

@@ -20,13 +20,14 @@ from .. import host, workflow
 from ..api import environment, settings
 from ..api.errors import GraphError, KlingError, LimitError
 from ..api.ledger.record import Ledger
+from ..api.printable import printable
 from ..api.settings import BASE_URL_VARIABLE, KEY_VARIABLE, STATE_DIR_VARIABLE
 from ..api.spending import limits, prices
 from ..rehearsal import Rehearsal, rehearse
 from ..sandbox import Sandbox
-from ..workflow.prompt import Catalogue, PromptNode, WorkflowError, printable_json, shown
+from ..workflow.prompt import Catalogue, PromptNode, WorkflowError, shown
 from ..workflow.run import Plan, Results, run
-from .output import ExitCode, can_show, json_text, say
+from .output import ExitCode, can_show, json_text, put, say
 
 
 def run_file(
@@ -81,7 +82,7 @@ def run_file(
             for body in sandbox.creates() if sandbox else ():
                 say(f"the sandbox received:\n{json_text(body, sys.stderr)}")
             for task_id in progress.task_ids():
-                print(task_id, flush=True)  # noqa: T201
+                put(printable(task_id))
     return _end(plan, progress.results, paid=bool(progress.task_ids()))
 
 
@@ -219,9 +220,8 @@ def _embedded_sandbox() -> Iterator[Sandbox]:
 def _print_request(body: Mapping[str, Any], url: str) -> None:
     """Print a request as JSON and as a curl command. The key stays a shell variable."""
     data = json.dumps(body, ensure_ascii=not can_show(body, sys.stdout))
-    print(json_text(body, sys.stdout))  # noqa: T201
-    print(  # noqa: T201
+    put(json_text(body, sys.stdout))
+    put(
         f'curl -X POST {shlex.quote(url)} -H "Authorization: Bearer ${KEY_VARIABLE}"'
-        f" -H 'Content-Type: application/json' --data-raw {shlex.quote(printable_json(data))}",
-        flush=True,
+        f" -H 'Content-Type: application/json' --data-raw {shlex.quote(printable(data))}"
     )

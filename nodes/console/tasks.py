@@ -15,7 +15,7 @@ from ..api.ledger.row import MAY_BE_PAID, Row, State
 from ..api.spending import prices
 from ..api.submit.account import open_account
 from ..workflow.prompt import WorkflowError, shown
-from .output import ExitCode, json_text, say
+from .output import ExitCode, json_text, put, say
 
 _PROMPT_SHOWN = 40
 
@@ -33,7 +33,7 @@ def list_tasks(since: float | None = None, *, as_json: bool) -> ExitCode:
     with closing(Ledger(directory)) as ledger:
         rows = [row for row in ledger.rows() if since is None or row.sent_at >= since]
     if as_json:
-        print(json_text([_facts(row) for row in rows], sys.stdout))  # noqa: T201
+        put(json_text([_facts(row) for row in rows], sys.stdout))
         return ExitCode.DONE
     if not rows:
         say(f"Nothing has been submitted yet (state directory {directory}).")
@@ -41,7 +41,7 @@ def list_tasks(since: float | None = None, *, as_json: bool) -> ExitCode:
     widths = [max(len(line[k]) for line in columns) for k in range(5)] if columns else []
     for row, line in zip(rows, columns, strict=True):
         cells = [shown(cell, 80).ljust(width) for cell, width in zip(line, widths, strict=True)]
-        print("  ".join([*cells, shown(_prompt(row), _PROMPT_SHOWN)]))  # noqa: T201
+        put("  ".join([*cells, shown(_prompt(row), _PROMPT_SHOWN)]))
     return ExitCode.DONE
 
 
@@ -61,14 +61,14 @@ def sum_tasks(since: float | None = None, *, as_json: bool) -> ExitCode:
         by_model.setdefault(_model(row), []).append(row)
     sums = {model: _sum(by_model[model]) for model in sorted(by_model)}
     if as_json:
-        print(json_text({"models": sums, "all": _sum(rows)}, sys.stdout))  # noqa: T201
+        put(json_text({"models": sums, "all": _sum(rows)}, sys.stdout))
         return ExitCode.DONE
     table = [["model", *_sum([])], *([model, *map(_cell, found.values())] for model, found in sums.items())]
     table.append(["all", *map(_cell, _sum(rows).values())])
     widths = [max(len(shown(line[k], 40)) for line in table) for k in range(len(table[0]))]
     for line in table:
         cells = [shown(cell, 40) for cell in line]
-        print("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]))  # noqa: T201
+        put("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]))
     return ExitCode.DONE
 
 
@@ -102,7 +102,7 @@ def recover_tasks() -> ExitCode:
     count = 0
     for row, found in account.finder.recover():
         count += 1
-        print(f"{shown(row.external_task_id)}: {shown(found, 500)}", flush=True)  # noqa: T201
+        put(f"{shown(row.external_task_id)}: {shown(found, 500)}")
     if not count:
         say("There is no submission to look up.")
     return ExitCode.FAILED if account.ledger.rows(State.SENDING, State.UNKNOWN) else ExitCode.DONE
@@ -124,7 +124,7 @@ def show_task(any_id: str) -> ExitCode:
     if not found:
         raise WorkflowError(f"no task {shown(any_id)} in the state directory {directory}; `tasks` lists all tasks.")
     for row in found:
-        print(json_text(_facts(row) | {"request": row.request()}, sys.stdout))  # noqa: T201
+        put(json_text(_facts(row) | {"request": row.request()}, sys.stdout))
     return ExitCode.DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -19,9 +20,9 @@ def serve(port: int, *, host: str, latency: float) -> None:
     """
 
     def say(text: str) -> None:
-        # A request's path may contain any character, and the console may not be able to show it.
+        # A request's path may contain any character. A console may not be able to show it, or may obey it.
         # In one piece: the sandbox's thread writes lines as well.
-        sys.stdout.write(text.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+        sys.stdout.write(re.sub(r"[^\n -~]", lambda found: ascii(found[0])[1:-1], text) + "\n")
         sys.stdout.flush()
 
     sandbox = Sandbox(host=host, port=port, latency=latency, queued_for=2.0, runs_for=6.0, log=say)

@@ -6,17 +6,14 @@ An input is a plain value or a link: a list of the source node's id and its outp
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..api.printable import printable
+
 Catalogue = Mapping[str, type[Any]]
 """Node classes by registered name: ComfyUI's NODE_CLASS_MAPPINGS of one pack."""
-
-# A stranger's file must not control the terminal or make a line read differently from what it says. These are the
-# control characters and the invisible marks that reorder text.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class WorkflowError(Exception):
@@ -76,16 +73,11 @@ def wrapped(value: object) -> object:
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """Any value from a file, safe to print: one line, no control characters, at most ``limit`` characters."""
+    """Any value from a file, safe to print: one line, nothing invisible, at most ``limit`` characters."""
     text = value if isinstance(value, str) else repr(value)
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    return _UNPRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
-
-
-def printable_json(text: str) -> str:
-    """JSON text with all invisible characters escaped except line feeds."""
-    return _UNPRINTABLE.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
+    return printable(text)
 
 
 def from_api(data: Mapping[str, Any]) -> Prompt:
