@@ -21,7 +21,7 @@ from .api.printable import printable
 from .console.output import ExitCode, say
 from .console.run import run_file
 from .console.tasks import list_tasks, recover_tasks, show_task, sum_tasks
-from .sandbox import serve
+from .sandbox import FAMILIES, serve
 from .workflow.prompt import WorkflowError
 
 _STOPPED = (
@@ -70,7 +70,7 @@ def run_command(options: argparse.Namespace) -> int:
 def sandbox_command(options: argparse.Namespace) -> int:
     """Run a gateway on this computer until Ctrl-C."""
     try:
-        serve(options.port, host=options.host, latency=options.latency)
+        serve(options.port, host=options.host, latency=options.latency, family=options.family)
     except OSError as error:
         say(f"error: cannot listen on port {options.port} of {options.host}: {error.strerror or error}")
         return ExitCode.FAILED
@@ -110,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=_port, required=True, metavar="N", help="0 picks a free port")
     command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: this computer only")
     command.add_argument("--latency", type=_seconds, default=0.0, metavar="S", help="seconds before a POST is answered")
+    family = "kling knows a task by its external_task_id; new-api is a relay that does not, with books (default: kling)"
+    command.add_argument("--family", choices=list(FAMILIES), default="kling", help=family)
     command.set_defaults(command=sandbox_command)
 
     command = commands.add_parser("tasks", help="list what was submitted from this computer", allow_abbrev=False)

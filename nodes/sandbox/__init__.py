@@ -1,7 +1,9 @@
 """A gateway on this computer, for demos, tests and offline work. It judges bodies without the pack's models."""
 
+from .books import Books
 from .gateway import Sandbox
-from .serve import serve
+from .relay import Relay
+from .serve import FAMILIES, serve
 from .task import SandboxTask
 
-__all__ = ["Sandbox", "SandboxTask", "serve"]
+__all__ = ["FAMILIES", "Books", "Relay", "Sandbox", "SandboxTask", "serve"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
 
@@ -50,6 +51,11 @@ def to_json(value: object, status: int = 200) -> Answer:
     return Answer(status, _ENCODER.encode(value).encode("utf-8"))
 
 
+def dressed(native: Body, dress: Callable[[Body], Body]) -> Answer:
+    """A relay's answer: what Kling said, in the relay's own shape."""
+    return replace(to_json(dress(native)), native=native, dress=dress)
+
+
 def kling_body(code: int, message: str = "") -> Body:
     text = message or KLING.get(code, (400, f"Unexpected error {code}"))[1]
     return {"code": code, "message": text, "request_id": str(uuid4())}
@@ -70,8 +76,8 @@ def flat(status: int, code: str, message: str) -> Answer:
     return to_json({"code": code, "message": message, "data": None}, status)
 
 
-def invalid_token() -> Answer:
-    return gateway_error(401, f"Invalid token (request id: {uuid4().hex})")
+def invalid_token(request_id: str = "") -> Answer:
+    return gateway_error(401, f"Invalid token (request id: {request_id or uuid4().hex})")
 
 
 def invalid_url(method: str, path: str) -> Answer:
@@ -171,12 +177,13 @@ def _result(body: Body, videos: object) -> Body:
     return with_(body, task_result={"videos": videos}) if _url(body["data"]) else body
 
 
-def _wrapper(body: Body, place: str = "result_url") -> Body:
+def wrapper(body: Body, place: str = "result_url", inner_answer: Body | None = None) -> Body:
     """New-API's own task object, with Kling's envelope inside. Old versions had the URL in fail_reason."""
     data = body["data"]
     status, created, updated = data["task_status"], data["created_at"] // 1000, data["updated_at"] // 1000
+    ids = {"task_id": data["task_id"]} if "task_id" in data else {}
     inner: Body = {
-        "task_id": data["task_id"],
+        **ids,
         "platform": "50",
         "status": WRAPPER_WORDS[status],
         "fail_reason": data.get("task_status_msg", ""),
@@ -187,22 +194,23 @@ def _wrapper(body: Body, place: str = "result_url") -> Body:
         "created_at": created,
         "updated_at": updated,
         "properties": {},
-        "data": None if place == "fail_reason" else body,
+        "data": inner_answer,
     }
     return {"code": "success", "message": "", "data": inner | ({place: _url(data)} if _url(data) else {})}
 
 
-def _openai(body: Body) -> Body:
+def openai(body: Body, model_name: str = "kling-v1") -> Body:
+    """The video object with which New-API answers a create. It has no place for an external_task_id."""
     data = body["data"]
     status = data["task_status"]
+    ids = {"id": data["task_id"], "task_id": data["task_id"]} if "task_id" in data else {}
     out: Body = {
-        "id": data["task_id"],
-        "task_id": data["task_id"],
+        **ids,
         "object": "video",
-        "model": "kling-v1",
+        "model": model_name,
         "status": OPENAI_WORDS[status],
         "progress": PERCENT[status],
-        "created_at": data["created_at"] // 1000,
+        "created_at": data.get("created_at", 0) // 1000,
     }
     if status == "succeed":
         out |= {"seconds": "5", "metadata": {"url": _url(data)}}
@@ -246,8 +254,8 @@ def _url_in_task_info(body: Body) -> Body:
 
 
 SHAPES: Final[Mapping[str, Callable[[Body], Body]]] = {
-    "wrapper": _wrapper,
-    "openai": _openai,
+    "wrapper": lambda body: wrapper(body, inner_answer=body),
+    "openai": openai,
     "doc": _doc,
     "extras": _extras,
     "plugin": _plugin,
@@ -266,7 +274,7 @@ CREATE_SHAPES: Final[Mapping[str, Callable[[Body], Body]]] = {
 }
 QUERY_SHAPES: Final[Mapping[str, Callable[[Body], Body]]] = {
     **SHAPES,
-    "wrapper_fail_reason": lambda body: _wrapper(body, "fail_reason"),
+    "wrapper_fail_reason": lambda body: wrapper(body, "fail_reason"),
     "wrapper_null": lambda body: {"code": "success", "message": "", "data": None},
     "succeeded": lambda body: with_(body, task_status="succeeded") if _url(body["data"]) else body,
     "unknown_status": lambda body: with_(body, task_status="UNKNOWN"),

@@ -58,7 +58,7 @@ class Kind:
     reaches: bool = False
 
 
-def _always(answer: Callable[[], Answer]) -> Callable[[str], Turn]:
+def always(answer: Callable[[], Answer]) -> Callable[[str], Turn]:
     return lambda argument: lambda honest, request: answer()
 
 
@@ -66,7 +66,7 @@ def _with_change(**fields: Any) -> Callable[[str], Turn]:
     return lambda argument: lambda honest, request: replace(honest, **fields)
 
 
-def _number(text: str, least: float = 0) -> float:
+def read_number(text: str, least: float = 0) -> float:
     value = float(text)
     if not least <= value < float("inf"):
         raise ValueError(f"{text} is not a number of at least {least:g}")
@@ -77,7 +77,7 @@ def _measured(name: str, least: float, **fields: Any) -> Callable[[str], Turn]:
     """The argument is a number. It becomes the field `name` of the answer."""
 
     def make(argument: str) -> Turn:
-        number = int(_number(argument, least)) if name == "sends" else _number(argument, least)
+        number = int(read_number(argument, least)) if name == "sends" else read_number(argument, least)
         return _with_change(**{name: number}, **fields)("")
 
     return make
@@ -85,7 +85,7 @@ def _measured(name: str, least: float, **fields: Any) -> Callable[[str], Turn]:
 
 def _silent(ending: str) -> Callable[[str], Turn]:
     def make(argument: str) -> Turn:
-        answer = Answer(silent=True, ending=ending, hang=_number(argument) if argument else None)
+        answer = Answer(silent=True, ending=ending, hang=read_number(argument) if argument else None)
         return lambda honest, request: answer
 
     return make
@@ -113,7 +113,7 @@ def _option(text: str, *names: str) -> tuple[str, str]:
 def _retry_after(value: str) -> tuple[tuple[str, str], ...]:
     """`date+N` becomes the HTTP date N seconds after the answer; anything else is sent as it is."""
     if value.startswith("date+"):
-        moment = datetime.now(timezone.utc) + timedelta(seconds=_number(value[5:]))
+        moment = datetime.now(timezone.utc) + timedelta(seconds=read_number(value[5:]))
         value = format_datetime(moment, usegmt=True)
     return (("Retry-After", value.encode("ascii").decode("ascii")),)
 
@@ -164,11 +164,29 @@ def _echo_key(argument: str) -> Turn:
     return lambda honest, request: ECHOES[argument or "gateway"](f"Invalid token: {request.bearer}")
 
 
+def _native(honest: Answer) -> Body:
+    """What Kling said. A relay may say it in another shape."""
+    return honest.native if honest.native is not None else json.loads(honest.body)  # type: ignore[no-any-return]
+
+
 def _reshape(change: Callable[[Body], Body]) -> Turn:
-    """Change the shape of a successful answer. A refusal has no other shapes, so it does not change."""
+    """Say what Kling said in another shape. A refusal has no other shapes, so it does not change."""
 
     def turn(honest: Answer, request: Received) -> Answer:
-        return to_json(change(json.loads(honest.body))) if honest.status == 200 else honest
+        return to_json(change(_native(honest))) if honest.status == 200 else honest
+
+    return turn
+
+
+def _retell(change: Callable[[Body], Body]) -> Turn:
+    """Change what a successful answer says, but not its shape."""
+
+    def turn(honest: Answer, request: Received) -> Answer:
+        if honest.status != 200:
+            return honest
+        body = change(_native(honest))
+        # Half a surrogate pair has no UTF-8, only a JSON escape.
+        return replace(honest, body=json.dumps(honest.dress(body) if honest.dress else body).encode("ascii"))
 
     return turn
 
@@ -190,10 +208,17 @@ def _not_found(honest: Answer, request: Received) -> Answer:
     return refusal(1201, f"Task not found by id/external id: {unquote(request.path.rpartition('/')[2])}")
 
 
-def _of_another_task(argument: str) -> Turn:
-    """A mixed-up answer. With an argument it names only a task_id, as relays do that know no external ids."""
+def _another_task(argument: str) -> Callable[[Body], Body]:
     info = {} if argument else {"external_task_id": "comfyui-of-somebody-else"}
-    return _reshape(lambda body: with_(body, task_id=argument or "777", task_info=info))
+    return lambda body: with_(body, task_id=argument or "777", task_info=info)
+
+
+def _of_another_task(argument: str) -> Turn:
+    """A mixed-up answer. With an argument it names only a task_id, as relays do that know no external ids.
+
+    It has Kling's shape in every family: a relay's own answer to a create could not say whose task it is.
+    """
+    return _reshape(_another_task(argument))
 
 
 ODD_IDS: Final[Mapping[str, object]] = {
@@ -212,15 +237,7 @@ ODD_IDS: Final[Mapping[str, object]] = {
 def _odd_id(argument: str) -> Turn:
     if argument not in ODD_IDS:
         raise ValueError(f"{argument!r} is not one of {', '.join(ODD_IDS)}")
-
-    def turn(honest: Answer, request: Received) -> Answer:
-        if honest.status != 200:
-            return honest
-        odd = with_(json.loads(honest.body), task_id=ODD_IDS[argument], task_info={})
-        # Half a surrogate pair has no UTF-8, only a JSON escape.
-        return replace(honest, body=json.dumps(odd).encode("ascii"))
-
-    return turn
+    return _retell(lambda body: with_(body, task_id=ODD_IDS[argument], task_info={}))
 
 
 def _once_more(body: Body) -> Body:
@@ -235,11 +252,11 @@ LOST: Final[Mapping[str, Kind]] = {
     "status": Kind(":CODE", _status(html)),
     "json-status": Kind(":CODE", _status(lambda status: flat(status, "do_request_failed", MASKED))),
     "truncated": Kind("", lambda argument: _truncated),
-    "empty": Kind("", _always(Answer)),
-    "garbage": Kind("", _always(lambda: Answer(200, b"\x00\xffOK, see {the} dashboard"))),
-    "object": Kind("", _always(lambda: to_json({}))),
-    "null": Kind("", _always(lambda: to_json(None))),
-    "no-task-id": Kind("", lambda argument: _reshape(lambda body: without(body, "task_id"))),
+    "empty": Kind("", always(Answer)),
+    "garbage": Kind("", always(lambda: Answer(200, b"\x00\xffOK, see {the} dashboard"))),
+    "object": Kind("", always(lambda: to_json({}))),
+    "null": Kind("", always(lambda: to_json(None))),
+    "no-task-id": Kind("", lambda argument: _retell(lambda body: without(body, "task_id"))),
     "other-task": Kind("[:TASK_ID]", _of_another_task),
     "odd-id": Kind(":NAME", _odd_id),
     "code": Kind(":CODE[:retry-after=VALUE|:message=TEXT|:http=STATUS]", _code),
@@ -264,8 +281,9 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = {
     },
     "query": {
         **ANY_GET,
+        "other-task": Kind("[:TASK_ID]", lambda argument: _retell(_another_task(argument)), reaches=True),
         "not-found": Kind("", lambda argument: _not_found),
-        "processing": Kind("", lambda argument: _reshape(_once_more), reaches=True),
+        "processing": Kind("", lambda argument: _retell(_once_more), reaches=True),
         "shape": Kind(":NAME", _shape(QUERY_SHAPES), reaches=True),
     },
     "list": ANY_GET,
@@ -278,8 +296,8 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = {
         "status": LOST["status"],
         "unavailable": SPOKEN["unavailable"],
         "redirect": SPOKEN["redirect"],
-        "html": Kind("", _always(lambda: html(200, "Sign in to watch this video"))),
-        "empty": Kind("", _always(lambda: Answer(content_type="video/mp4"))),
+        "html": Kind("", always(lambda: html(200, "Sign in to watch this video"))),
+        "empty": Kind("", always(lambda: Answer(content_type="video/mp4"))),
         "no-length": Kind("", _with_change(has_length=False, ending="drop"), reaches=True),
         # The sandbox handles these three by name, because they decide which file is served.
         "ignore-range": Kind("", _with_change(), reaches=True),
@@ -289,23 +307,23 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = {
 }
 
 
-def kinds(on: str) -> list[str]:
+def kinds(on: str, known: Mapping[str, Mapping[str, Kind]] = KINDS) -> list[str]:
     """Every fault for `on`, as it is written."""
-    return [f"{name}{kind.argument}" for name, kind in KINDS[on].items()]
+    return [f"{name}{kind.argument}" for name, kind in known[on].items()]
 
 
-def read_faults(on: str, texts: Iterable[str]) -> list[Fault]:
+def read_faults(on: str, texts: Iterable[str], known: Mapping[str, Mapping[str, Kind]] = KINDS) -> list[Fault]:
     """Read faults. Raises ValueError, listing what is known, if one does not exist or is written wrongly."""
-    if on not in KINDS:
-        raise ValueError(f"there are no faults for {on!r}; known: {', '.join(KINDS)}")
-    return [_read(on, text) for text in texts]
+    if on not in known:
+        raise ValueError(f"there are no faults for {on!r}; known: {', '.join(known)}")
+    return [_read(on, text, known) for text in texts]
 
 
-def _read(on: str, text: str) -> Fault:
+def _read(on: str, text: str, known: Mapping[str, Mapping[str, Kind]]) -> Fault:
     name, colon, argument = text.partition(":")
-    kind = KINDS[on].get(name)
+    kind = known[on].get(name)
     if kind is None:
-        raise ValueError(f"unknown fault {text!r} for {on!r}; known: {', '.join(kinds(on))}")
+        raise ValueError(f"unknown fault {text!r} for {on!r}; known: {', '.join(kinds(on, known))}")
     needed, taken = kind.argument.startswith(":"), kind.argument != ""
     if (needed and not argument) or (colon and not (taken and argument)):
         raise ValueError(f"the fault {text!r} must be written {name}{kind.argument}")

@@ -19,16 +19,16 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, unquote
 
 from . import rules
 from .bodies import flat, id_style, invalid_token, invalid_url, refusal, to_json
-from .faults import KINDS, Fault, read_faults
+from .faults import KINDS, Fault, Kind, read_faults
 from .task import SandboxTask
 from .wire import BACKLOG, Answer, Received, Server, html, ranged
 
@@ -52,6 +52,8 @@ class Sandbox:
         clock: the time in seconds, which decides the age of tasks. Delays of answers always take real time.
         log: called with one line for every request, from the sandbox's thread. No line contains the key.
     """
+
+    kinds: ClassVar[Mapping[str, Mapping[str, Kind]]] = KINDS
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._tasks: dict[str, SandboxTask] = {}
         self._by_external_id: dict[str, SandboxTask] = {}
-        self._faults: dict[str, deque[Fault]] = {on: deque() for on in KINDS}
+        self._faults: dict[str, deque[Fault]] = {on: deque() for on in self.kinds}
         self._failures: deque[str] = deque()
         self._sizes: deque[int] = deque()
         self._ids = random.SystemRandom().randrange(8 * 10**17, 9 * 10**17)
@@ -136,7 +138,7 @@ class Sandbox:
 
         Raises ValueError, listing what is known, if a fault does not exist; then none is queued.
         """
-        faults = read_faults(on, kinds)
+        faults = read_faults(on, kinds, self.kinds)
         with self._lock:
             self._faults[on].extend(faults)
 
@@ -181,7 +183,7 @@ class Sandbox:
             answer = honest(request, "")
         else:
             request.fault = wrong.kind
-            answer = wrong.turn(honest(request, wrong.kind) if wrong.reaches else to_json(BLANK), request)
+            answer = wrong.turn(honest(request, wrong.kind) if wrong.reaches else self._blank(), request)
         if on == "create" and self.latency and not answer.silent:
             answer = replace(answer, wait=answer.wait + self.latency)
         request.status = None if answer.silent else answer.status
@@ -203,6 +205,10 @@ class Sandbox:
             return "", _no_route
         return routes.get(method, ("", _wrong_method))
 
+    def _blank(self) -> Answer:
+        """What a fault cuts short or changes, if the create never reached the service."""
+        return to_json(BLANK)
+
     def _is_stranger(self, request: Received) -> bool:
         return not request.bearer or self._key not in (None, request.bearer)
 
@@ -213,7 +219,7 @@ class Sandbox:
         self._warn(request, *verdict.warnings)
         if verdict.refusal is not None:
             return refusal(*verdict.refusal)
-        body = request.json
+        body = self._as_billed(request.json)
         own_id = body.get("external_task_id", "")
         now = self._clock()
         with self._lock:
@@ -240,6 +246,10 @@ class Sandbox:
             }
         )
 
+    def _as_billed(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body from which the task is made."""
+        return body
+
     def _new_id(self, wrong: str) -> str:
         self._ids += 1 + self._ids % 97
         digits = str(self._ids)
@@ -260,15 +270,17 @@ class Sandbox:
         if self._is_stranger(request):
             return invalid_token()
         asked = unquote(request.path.partition("?")[0].rpartition("/")[2])
-        with self._lock:
-            task = self._tasks.get(asked)
-            if task is None and self.knows_external_ids:
-                task = self._by_external_id.get(asked)
+        task = self._find(asked)
         if task is None:
             if not self.knows_external_ids:
                 return flat(400, "task_not_exist", "task_not_exist")
             return refusal(1201, f"Task not found by id/external id: {asked}")
         return _envelope(self._report(task))
+
+    def _find(self, asked: str) -> SandboxTask | None:
+        with self._lock:
+            by_external_id = self._by_external_id if self.knows_external_ids else {}
+            return self._tasks.get(asked) or by_external_id.get(asked)
 
     def _status(self, task: SandboxTask) -> tuple[str, float]:
         """The status now and when it began, on the sandbox's clock."""
@@ -324,8 +336,7 @@ class Sandbox:
         self.warnings.extend(warning for warning in warnings if warning not in self.warnings)
 
 
-# Some faults need an answer to cut short, even if the create never reached the service. They get this one.
-BLANK = {"code": 0, "message": "SUCCEED", "request_id": "", "data": {"task_status": "submitted"}}
+BLANK: dict[str, Any] = {"code": 0, "message": "SUCCEED", "request_id": "", "data": {"task_status": "submitted"}}
 
 
 def _envelope(data: dict[str, Any]) -> Answer:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Mapping
+from typing import Final
 
 from .gateway import Sandbox
+from .relay import Relay
+
+FAMILIES: Final[Mapping[str, type[Sandbox]]] = {"kling": Sandbox, "new-api": Relay}
 
 
-def serve(port: int, *, host: str, latency: float) -> None:
+def serve(port: int, *, host: str, latency: float, family: str = "kling") -> None:
     """Run a sandbox until Ctrl-C, and print one line for every request.
 
     Args:
         latency: seconds before a POST is answered.
+        family: one of FAMILIES: what the gateway behaves like.
 
     Raises:
         OSError: the port is taken.
@@ -25,7 +31,7 @@ def serve(port: int, *, host: str, latency: float) -> None:
         sys.stdout.write(re.sub(r"[^\n -~]", lambda found: ascii(found[0])[1:-1], text) + "\n")
         sys.stdout.flush()
 
-    sandbox = Sandbox(host=host, port=port, latency=latency, queued_for=2.0, runs_for=6.0, log=say)
+    sandbox = FAMILIES[family](host=host, port=port, latency=latency, queued_for=2.0, runs_for=6.0, log=say)
     try:
         with sandbox:
             say(HOW_TO.format(url=sandbox.base_url))

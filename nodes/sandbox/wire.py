@@ -26,6 +26,7 @@ class Received:
 
     `headers` have lower-case names. `json` is the parsed body of a POST, None if it is not JSON. `status` is
     the status of the answer, None without one. `task_id` is the task that it made. `fault` is the fault it met.
+    `request_id` is the id that a relay gave it, "" for a gateway that gives none.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Received:
     status: int | None = None
     task_id: str | None = None
     fault: str | None = None
+    request_id: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -53,6 +55,7 @@ class Answer:
     TCP reset; "hang" sends nothing more for `hang` seconds (None: until the client leaves or the sandbox stops).
     With `silent`, nothing is sent at all; `sends` is how many bytes of the body are sent (None: all).
     With a `source(start, stop)`, the body is its `size` bytes from `offset` on. `rate` is in bytes per second.
+    `native` is what Kling said, if a relay has changed its shape with `dress`. Faults change what Kling said.
     """
 
     status: int = 200
@@ -69,6 +72,8 @@ class Answer:
     offset: int = 0
     size: int = 0
     rate: float | None = None
+    native: Any = field(default=None, repr=False)
+    dress: Callable[[Any], Any] | None = field(default=None, repr=False)
 
     @property
     def length(self) -> int:
