@@ -24,7 +24,7 @@ from nodes.api.ledger.row import State
 from nodes.api.submit.loop import Submission
 from nodes.api.submit.loop import submit as submit_request
 from nodes.host import ConsoleHost, use
-from nodes.sandbox import Sandbox
+from nodes.sandbox import Relay, Sandbox
 from nodes.text2video import KlingText2Video
 
 pytest_plugins = ["fault_fixtures"]
@@ -56,6 +56,13 @@ def test_every_fault_of_a_lookup_after_a_lost_answer(tmp_path: Path, figures: Fi
     assert (found.paid_twice, found.lost) == (0, 0)
 
 
+def test_every_fault_of_the_books_of_a_relay(tmp_path: Path, figures: Figures) -> None:
+    found = run_all(fault_matrix.every_fault_of_the_books(tmp_path))
+    figures.add(found)
+    assert not found.complaints, most_common(found.complaints)
+    assert (found.paid_twice, found.lost) == (0, 0)
+
+
 @pytest.mark.timeout(0)  # --fault-runs says how long it takes
 def test_random_sequences_of_faults(tmp_path: Path, figures: Figures, request: pytest.FixtureRequest) -> None:
     count = request.config.getoption("--fault-runs", default=100)
@@ -80,12 +87,13 @@ def assert_kept(case: Case, figures: Figures, faults: int) -> Figures:
 
 
 @pytest.mark.parametrize("fault", ["hang-after", "hang-before"])
-@pytest.mark.parametrize("knows_external_ids", [True, False])
+@pytest.mark.parametrize("family", [Sandbox, Relay])
 def test_a_process_killed_while_the_post_is_in_flight(
-    tmp_path: Path, figures: Figures, fault: str, knows_external_ids: bool
+    tmp_path: Path, figures: Figures, fault: str, family: type[Sandbox]
 ) -> None:
     prompts = ["The first.", "The second.", "The third."]
-    with Sandbox(knows_external_ids=knows_external_ids) as gateway:
+    with family() as gateway:
+        knows_external_ids = gateway.knows_external_ids
         case = Case(f"kill -9 in {fault}", gateway, tmp_path / "state", prompts)
         gateway.misbehave("create", "slow:0", fault, fault)
         with Process("submit", base_url=gateway.base_url, state=str(case.state), prompts=prompts) as process:

@@ -1,6 +1,7 @@
 """The fault matrix: every fault of a gateway alone, and in random sequences of everything that can go wrong.
 
-Each case runs against a gateway and a state directory of its own, so that what one node met can be told. A case
+Each case runs against a gateway and a state directory of its own, so that what one node met can be told. The
+gateways are of both families, and no two relays in a row are alike. A case
 ends with honest runs, and is then judged by three witnesses: the gateway's tasks, the ledger, and what the node
 returned. What was promised and not kept is a complaint in words; a test asserts that there is none.
 """
@@ -28,9 +29,11 @@ from nodes.api.spending.limits import Limits
 from nodes.api.submit.account import Account
 from nodes.api.submit.loop import Submission
 from nodes.api.submit.loop import submit as submit_request
-from nodes.sandbox import Sandbox
+from nodes.sandbox import Books, Relay, Sandbox
 from nodes.sandbox.bodies import CREATE_SHAPES, GATEWAY, KLING, QUERY_SHAPES
-from nodes.sandbox.faults import KINDS, ODD_IDS
+from nodes.sandbox.book_faults import RELAY_KINDS
+from nodes.sandbox.faults import ODD_IDS
+from nodes.sandbox.relay import CREATE_SHAPES as RELAY_SHAPES
 
 TIMEOUT = 1.0
 """Until an answer that never comes is given up; time enough, also on a busy machine, for the gateway to read a POST."""
@@ -84,14 +87,59 @@ QUERY = [
 LYING_QUERY = ["not-found"]
 """As Kling says it of an id that was never used. Of a relay that knows only its own ids it would prove nothing."""
 
+BOOKS = [
+    *("drop", "reset", "truncated", "empty", "garbage", "object", "null", "hang:0.05", "html", "huge:5000000"),
+    *("unauthorized", "unknown-key", "limited", "status:502", "json-status:500", "code:1002", "gateway:invalid_token"),
+    *("unavailable:retry-after=0", "redirect:https://elsewhere.example/", "echo-key", "slow:0.05", "then-close"),
+    *("data:null", "data:{}", "data:[]", 'data:[1, null, "text", [], {}]', "data:text"),
+    *("row:quota=-5", "row:quota=many", "row:quota=null", "row:created_at=null", "row:created_at=soon"),
+    *("row:type=6", "row:type=consume", "row:model_name=null", "row:model_name=kling-v9", "row:request_id=null"),
+    *("row:other=no JSON", "row:other=[]", "row:other=null", 'row:other={"is_task": true}', "ahead:86400"),
+    *(
+        "other:task_id=null",
+        "other:task_id=true",
+        "other:task_id=",
+        "other:task_id=task_of_nobody",
+        "other:is_task=false",
+    ),
+    "other:request_path=/kling/v1/videos/image2video",
+]
+"""What a look into a relay's books can bring instead of true rows."""
+
 
 def untried() -> set[str]:
     """The kinds of misbehaviour that the sandbox has and this matrix does not."""
-    tried = {fault.partition(":")[0] for fault in (*CREATE, *LIES)}
-    asked = {fault.partition(":")[0] for fault in (*QUERY, *LYING_QUERY)}
-    return {f"create {name}" for name in KINDS["create"].keys() - tried} | {
-        f"query {name}" for name in KINDS["query"].keys() - asked
+    tries = {"create": [*CREATE, *LIES], "query": [*QUERY, *LYING_QUERY], "books": BOOKS}
+    return {
+        f"{on} {name}"
+        for on, faults in tries.items()
+        for name in RELAY_KINDS[on].keys() - {fault.partition(":")[0] for fault in faults}
     }
+
+
+def relay_number(number: int) -> Relay:
+    """A relay. Those of a few numbers in a row have, together, all that relays are known to differ in."""
+    chance = random.Random(f"relay {number}")
+    books = Books(
+        logging=number % 9 != 8,
+        task_ids=number % 7 != 6,
+        request_ids=chance.random() < 0.6,
+        late_looks=chance.choice([0, 0, 1]),
+        late_seconds=chance.choice([0.0, 0.0, 0.05]),
+        calls=chance.choice([20, 20, 3]),
+    )
+    relay = Relay(
+        books=books,
+        create_shape=RELAY_SHAPES[number % 2],
+        inner_answer=number % 5 != 4,
+        takes_request_ids=number % 3 == 2,
+        version=chance.choice([None, "v0.9.23"]),
+        clock_offset=chance.choice([0.0, 0.0, 3600.0, -86400.0]),
+    )
+    if relay.inner_answer and chance.random() < 0.3:
+        # Only the inner answer tells such a task from ours.
+        relay.sell_elsewhere("kling-v1", external_task_id="somebody-elses")
+    return relay
 
 
 @dataclass
@@ -172,7 +220,13 @@ class Case:
         with closing(sqlite3.connect(self.state / "ledger.db")) as connection:
             rows = connection.execute("SELECT external_task_id, state, task_id FROM submissions").fetchall()
         known = {external_task_id: (state, task_id) for external_task_id, state, task_id in rows}
-        for task_id, task in self.gateway.tasks.items():
+        tasks = self.gateway.tasks
+        for external_task_id, (state, recorded) in known.items():
+            if state == State.ACCEPTED and (
+                recorded not in tasks or tasks[recorded].external_task_id != external_task_id
+            ):
+                self.complain(f"the ledger has {recorded} for {external_task_id}, which is another's or nobody's")
+        for task_id, task in tasks.items():
             state, recorded = known.get(task.external_task_id, ("missing", None))
             unknown_to_us = state in (State.SENDING, State.UNKNOWN) and not self.gateway.knows_external_ids
             if not unknown_to_us and (state, recorded) != (State.ACCEPTED, task_id):
@@ -186,15 +240,21 @@ class Case:
         return self.figures
 
 
-def alone(fault: str, state: Path, *, on_query: str = "", knows_external_ids: bool = True) -> Figures:
-    """One fault, then the same graph again: by the same process and by the next one."""
-    relay = "" if knows_external_ids else " at a relay without external ids"
-    name = f"{fault}, then {on_query} for every look-up" if on_query else fault
-    with Sandbox(knows_external_ids=knows_external_ids) as gateway:
+def alone(fault: str, state: Path, *, on_query: str = "", on_books: str = "", relay: int | None = None) -> Figures:
+    """One fault, then the same graph again: by the same process and by the next one.
+
+    Args:
+        on_query: what every look-up meets.
+        on_books: what every look into the books meets.
+        relay: its number; None: a gateway that knows external ids.
+    """
+    name = ", then ".join(filter(None, (fault, on_query and f"{on_query} for look-ups", on_books)))
+    with Sandbox() if relay is None else relay_number(relay) as gateway:
         gateway.misbehave("create", fault)
-        if on_query:
-            gateway.misbehave("query", *[on_query] * 200)
-        case = Case(f"{name}{relay}", gateway, state, ["A lighthouse."])
+        gateway.misbehave("query", *[on_query] * 200 * bool(on_query))
+        if on_books:
+            gateway.misbehave("books", *[on_books] * 20)
+        case = Case(name if relay is None else f"{name} at relay {relay}", gateway, state, ["A lighthouse."])
         timeout = TIMEOUT if fault.startswith("hang") else LIMIT
         with opened(gateway.base_url, state, FAST, timeout) as account:
             first = case.run(account, "A lighthouse.")
@@ -203,7 +263,7 @@ def alone(fault: str, state: Path, *, on_query: str = "", knows_external_ids: bo
         said = [first.task_id] if isinstance(first, Submission) else []
         if said != made and fault not in LIES and not isinstance(first, OutcomeUnknown):
             case.complain(f"said {first!r} while the gateway has {made}")
-        with opened(gateway.base_url, state, PATIENT if knows_external_ids else FAST) as account:
+        with opened(gateway.base_url, state, PATIENT if gateway.knows_external_ids else FAST) as account:
             second = case.run(account, "A lighthouse.")
             third = case.run(account, "A lighthouse.")
         if isinstance(second, Submission) and (not isinstance(third, Submission) or third.task_id != second.task_id):
@@ -239,7 +299,6 @@ class Sequence(Case):
         graphs = self.random.randint(1, 4)
         super().__init__(f"sequence {number} of seed {seed}", gateway, state, [f"Scene {n}." for n in range(graphs)])
         self.limit = self.random.choice([0, 0, 1, 2])
-        gateway.knows_external_ids = self.random.random() < 0.8
         gateway.slots = self.random.choice([None, None, 1, 2])
         gateway.queued_for = gateway.runs_for = 0.005
         knows = gateway.knows_external_ids
@@ -249,6 +308,8 @@ class Sequence(Case):
         )
         gateway.misbehave("create", *self.choose(creates, "slow:0", 12))
         gateway.misbehave("query", *self.choose(queries, "slow:0", 30))
+        if isinstance(gateway, Relay):
+            gateway.misbehave("books", *self.choose(BOOKS, "slow:0", 12))
 
     def choose(self, faults: list[str], none: str, most: int) -> list[str]:
         count = self.random.randint(0, most)
@@ -311,7 +372,8 @@ class Sequence(Case):
 
 
 def sequence(seed: int, number: int, state: Path) -> Figures:
-    with Sandbox() as gateway:
+    """Two of five are told at a relay."""
+    with relay_number(seed + number) if number % 5 in (1, 3) else Sandbox() as gateway:
         return Sequence(seed, number, gateway, state).tell()
 
 
@@ -322,16 +384,21 @@ def every_fault_alone(root: Path) -> Iterator[Callable[[], Figures]]:
     for number, fault in enumerate([*CREATE, *LIES]):
         yield partial(alone, fault, root / f"alone-{number}")
     for number, fault in enumerate(CREATE):
-        yield partial(alone, fault, root / f"relay-{number}", knows_external_ids=False)
+        yield partial(alone, fault, root / f"relay-{number}", relay=number)
 
 
 def every_fault_of_a_lookup(root: Path) -> Iterator[Callable[[], Figures]]:
     for number, fault in enumerate([*QUERY, *LYING_QUERY]):
         yield partial(alone, "drop-after", root / f"query-{number}", on_query=fault)
     for number, fault in enumerate(QUERY):
-        yield partial(
-            alone, "status-before:502", root / f"relay-query-{number}", on_query=fault, knows_external_ids=False
-        )
+        lost = ("status-before:502", "drop-after")[number % 2]
+        yield partial(alone, lost, root / f"relay-query-{number}", on_query=fault, relay=number)
+
+
+def every_fault_of_the_books(root: Path) -> Iterator[Callable[[], Figures]]:
+    for number, fault in enumerate(BOOKS):
+        lost = ("drop-after", "status-after:502", "drop-before")[number % 3]
+        yield partial(alone, lost, root / f"books-{number}", on_books=fault, relay=number)
 
 
 def random_sequences(root: Path, seed: int, count: int) -> Iterator[Callable[[], Figures]]:
