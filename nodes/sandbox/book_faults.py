@@ -40,9 +40,12 @@ def _in_each_row(argument: str) -> Turn:
 
 def _in_each_other(argument: str) -> Turn:
     name, value = _assignment(argument)
-    return _with_data(
-        lambda rows: [{**row, "other": json.dumps({**json.loads(row["other"]), name: value})} for row in rows]
-    )
+
+    def changed(other: Any) -> Any:
+        fields = _value(other)
+        return json.dumps({**fields, name: value}) if isinstance(fields, dict) else other
+
+    return _with_data(lambda rows: [{**row, "other": changed(row["other"])} for row in rows])
 
 
 def _assignment(argument: str) -> tuple[str, Any]:

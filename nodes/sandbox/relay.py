@@ -64,7 +64,7 @@ class Relay(Sandbox):
         version: the header X-New-Api-Version; None leaves it out.
         clock_offset: seconds by which the relay's clock is wrong: in books, tasks and the Date header.
         models: what it has a channel for.
-        settings: as for Sandbox; knows_external_ids is False.
+        settings: as for Sandbox, but knows_external_ids is False unless it is given.
     """
 
     kinds: ClassVar[Mapping[str, Mapping[str, Kind]]] = RELAY_KINDS

@@ -252,6 +252,7 @@ def test_a_bad_file_ends_a_process_in_the_same_way(tmp_path: Path) -> None:
     "arguments",
     [[], ["run"], ["run", "a.json", "--sandbox", "--dry-run"], ["run", "a.json", "--san"], ["fly"], ["sandbox"]]
     + [["sandbox", "--port", port] for port in ("x", "-1", "65536")]
+    + [["sandbox", "--port", "0", "--family", "one-hub"]]
     + [["sandbox", "--port", "0", "--latency", seconds] for seconds in ("-1", "nan", "inf", "x")],
 )
 def test_a_command_line_that_means_nothing_is_bad_input(
@@ -402,14 +403,19 @@ def test_ctrl_c_says_that_nothing_is_lost(save: Any, sandbox: Sandbox) -> None:
 
 
 @POSIX
-def test_the_sandbox_command_serves_until_ctrl_c(save: Any) -> None:
+@pytest.mark.parametrize("family", ["kling", "new-api"])
+def test_the_sandbox_command_serves_until_ctrl_c(save: Any, family: str) -> None:
     process = subprocess.Popen(
-        command("sandbox", "--port", 0, "--latency", 0.01), cwd=ROOT, stdout=subprocess.PIPE, text=True
+        command("sandbox", "--port", 0, "--latency", 0.01, "--family", family),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     url = process.stdout.readline().split()[-1]
     done = cli("run", save(n1=submit()), KLING_BASE_URL=url, KLING_API_KEY=KEY)
     assert done.returncode == 0
+    assert done.stdout.startswith("task_") == (family == "new-api")
     process.send_signal(signal.SIGINT)
     told = process.stdout.read()
     assert done.stdout.strip() in told
