@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, unquote
 
 from . import rules
@@ -32,6 +32,7 @@ from .faults import KINDS, Fault, Kind, read_faults
 from .task import SandboxTask
 from .wire import BACKLOG, Answer, Received, Server, html, ranged
 
+S = TypeVar("S", bound="Sandbox")
 ROUTE = "/kling/v1/videos/text2video"
 FILES = "/files/"
 RISK = "Failure to pass the risk control system"
@@ -90,7 +91,7 @@ class Sandbox:
 
     # -- running
 
-    def start(self) -> Sandbox:
+    def start(self: S) -> S:
         """Start listening. Raises OSError if the port is in use."""
         if self._server is None:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
@@ -105,7 +106,7 @@ class Sandbox:
             self._server.end()
             self._server = None
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self: S) -> S:
         return self.start()
 
     def __exit__(self, *exception: object) -> None:

@@ -138,7 +138,7 @@ def relay_number(number: int) -> Relay:
     )
     if relay.inner_answer and chance.random() < 0.3:
         # Only the inner answer tells such a task from ours.
-        relay.sell_elsewhere("kling-v1", external_task_id="somebody-elses")
+        relay.sell_elsewhere("kling-v3", external_task_id="somebody-elses")
     return relay
 
 
