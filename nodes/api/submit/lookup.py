@@ -75,10 +75,11 @@ class Finder:
         """The task of ``row`` if exactly one charge can be for it and for nothing else, otherwise all that can be."""
         ids = {own_request_id(row.external_task_id), row.request_id} - {None}
         found = [entry for entry in charges if entry.request_id in ids]
-        rivals: list[Row] = []
+        is_exact = bool(found)
         if not found:
-            found = [entry for entry in charges if fits(row, entry) and self._is_free(entry)]
-            rivals = [other for other in self._open_rows() if other.identity != row.identity]
+            # Where both ids are known and differ, the charge is for another call.
+            unnamed = [entry for entry in charges if not (row.request_id and entry.request_id)]
+            found = [entry for entry in unnamed if fits(row, entry) and self._is_free(entry)]
         possible: list[tuple[Entry, Task | None]] = []
         for entry in found:
             task = self._confirmed(row, entry) if entry.task_id and len(possible) < _ASKED else None
@@ -86,9 +87,10 @@ class Finder:
                 return self._taken(row, entry, task)
             if task is None or not _is_of_another(row, task):
                 possible.append((entry, task))
-        if len(possible) == 1:
+        # Time and model alone do not prove it: another program with the same key may have made the task.
+        if is_exact and len(possible) == 1:
             entry, task = possible[0]
-            if task and not any(fits(other, entry) for other in rivals):
+            if task:
                 return self._taken(row, entry, task)
         return Trace(paid=tuple(entry for entry, _ in possible))
 
@@ -108,10 +110,6 @@ class Finder:
 
     def _is_free(self, entry: Entry) -> bool:
         return entry.task_id is None or self._ledger.find(self._base_url, entry.task_id) is None
-
-    def _open_rows(self) -> list[Row]:
-        rows = self._ledger.rows(State.SENDING, State.UNKNOWN)
-        return [row for row in rows if row.base_url == self._base_url]
 
     def _known(self, row: Row) -> Task | None:
         """The task if another thread or process has found it meanwhile."""
