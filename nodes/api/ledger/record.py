@@ -258,16 +258,6 @@ class Ledger:
         still = "state = 'sending' AND owner = ? AND sent_at = ?"
         self._file.write(lambda connection: update_or_insert(connection, settled, still, row.owner, row.sent_at))
 
-    def forget(self, row: Row) -> bool:
-        """Record that an open submission made no task, because its owner says so. The next run sends it again.
-
-        Returns:
-            False if it is no longer as in ``row``, so nothing was changed.
-        """
-        unsent = replace(row, state=State.UNSENT, error="its owner has looked for it: no task was made", counted_at=0)
-        still = "state = ? AND sent_at = ?"
-        return self._file.write(lambda connection: update(connection, unsent, still, row.state, row.sent_at))
-
     def note_relay(self, base_url: str) -> None:
         """Remember that this gateway gives tasks ids of its own."""
         statement = "INSERT OR IGNORE INTO relays VALUES (?)"

@@ -46,28 +46,24 @@ def unknown(row: Row, reason: str, *, is_relay: bool, trace: Trace | None) -> Ou
     )
 
 
-_COMMANDS = (
-    " Then `python -m nodes tasks adopt EXTERNAL_TASK_ID TASK_ID` takes the task over, and the graph uses it for free."
-    " If you are certain that there is no task, `python -m nodes tasks forget EXTERNAL_TASK_ID` lets the graph send"
-    " again."
-)
+_WITH_AN_ID = " With its task_id, KlingVideo fetches the video for free."
 
 _BY_EXTERNAL_ID = (
     "Run the same graph again in a minute: it looks the task up first. If this keeps happening, look for the"
-    f" external_task_id in the gateway's own list of tasks, or ask its support.{_COMMANDS}"
+    f" external_task_id in the gateway's own list of tasks, or ask its support.{_WITH_AN_ID}"
 )
 
 
 def _on_a_relay(row: Row, trace: Trace) -> str:
     if any(entry.task_id for entry in trace.paid):
-        return f"Look at these tasks on the gateway's website and find yours by its prompt.{_COMMANDS}"
+        return f"Look at these tasks on the gateway's website and find yours by its prompt.{_WITH_AN_ID}"
     if trace.paid:
-        return f"Ask the gateway's support for the task_id of this call.{_COMMANDS}"
+        return f"Ask the gateway's support for the task_id of this call.{_WITH_AN_ID}"
     model = row.request().get("model_name", "video")
     return (
         "Run the same graph again in a minute: it looks into the log first. If this keeps happening, look for a"
         f" {model} task of {_time(row.sent_at)} in the log on the gateway's website. The external_task_id may not"
-        f" be listed there, because relays give tasks ids of their own.{_COMMANDS}"
+        f" be listed there, because relays give tasks ids of their own.{_WITH_AN_ID}"
     )
 
 
