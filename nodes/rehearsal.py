@@ -56,8 +56,8 @@ class Rehearsal:
         again = f" {_tasks(reused, '')} will be reused for free." if reused else ""
         bought = f"This run makes {_tasks(new, 'new ')}: {prices.in_words(self.units())}." if new else ""
         urls = (preview.body.get("callback_url") for preview, _ in self.in_order())
-        hosts = sorted(filter(None, map(reported_to, urls)))
-        reported = f" The results are reported to {', '.join(dict.fromkeys(hosts))} (callback_url)." if hosts else ""
+        hosts = sorted(set(filter(None, map(reported_to, urls))))
+        reported = f" The results are reported to {', '.join(hosts)} (callback_url)." if hosts else ""
         return (bought + again + reported).strip()
 
     def check(self, limits: Limits, spent: list[Spent]) -> None:

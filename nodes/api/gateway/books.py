@@ -100,11 +100,11 @@ def read_log(raw: RawAnswer, now: float) -> list[Entry]:
     if raw.status >= 300 or body.get("success") is not True or not isinstance(rows, list):
         said = answer.message_in(body)
         raise UnavailableError(f"the gateway does not show its log: {said}", http_status=raw.status)
-    ahead = clock_difference(raw, now)
+    ahead = _clock_difference(raw, now)
     return [entry for row in rows if isinstance(row, dict) and (entry := _entry(row, ahead))]
 
 
-def clock_difference(raw: RawAnswer, now: float) -> float:
+def _clock_difference(raw: RawAnswer, now: float) -> float:
     """How many seconds the gateway's clock is ahead of this computer's, by the Date of an answer; 0 without one."""
     try:
         date = parsedate_to_datetime(raw.headers.get("date", ""))

@@ -20,7 +20,7 @@ from ..pace import LONGEST_POST
 from .step import is_lost
 from .unknown import Trace, told
 
-EARLY, LATE = 5.0, 60.0
+_EARLY, _LATE = 5.0, 60.0
 """How many seconds before a POST, and after the longest one, its entry in a relay's log may be dated."""
 
 _ASKED = 5
@@ -79,7 +79,7 @@ class Finder:
         if not found:
             # Where both ids are known and differ, the charge is for another call.
             unnamed = [entry for entry in charges if not (row.request_id and entry.request_id)]
-            found = [entry for entry in unnamed if fits(row, entry) and self._is_free(entry)]
+            found = [entry for entry in unnamed if _fits(row, entry) and self._is_free(entry)]
         possible: list[tuple[Entry, Task | None]] = []
         for entry in found:
             task = self._confirmed(row, entry) if entry.task_id and len(possible) < _ASKED else None
@@ -142,9 +142,9 @@ class Finder:
         return f"found: task_id {task.task_id}" + (", which has failed" if task.status == TaskStatus.FAILED else "")
 
 
-def fits(row: Row, entry: Entry) -> bool:
+def _fits(row: Row, entry: Entry) -> bool:
     """Whether a charge can be for the POST of ``row``, by its time and model."""
-    in_time = row.sent_at - EARLY <= entry.at <= row.sent_at + LONGEST_POST + LATE
+    in_time = row.sent_at - _EARLY <= entry.at <= row.sent_at + LONGEST_POST + _LATE
     return in_time and entry.model == row.request().get("model_name")
 
 

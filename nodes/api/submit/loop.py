@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import BusyError, KlingError, LimitError, TaskFailed, TaskNotFound, UnavailableError
+from ..errors import BusyError, KlingError, LimitError, TaskNotFound, UnavailableError
 from ..gateway.answer import Task, TaskStatus, task_failed
 from ..gateway.outcome import Outcome, PostResult, pause_before_resend
 from ..ledger.row import Row, State
@@ -144,29 +144,26 @@ async def _look_up(
     trace, is_relay = None, finder.is_relay
     pause = pace.look_pause
     while True:
+        task = None
         try:
             task = await in_thread(watcher, pace, finder.adopt, row)
-            if task.status == TaskStatus.FAILED:
-                raise task_failed(task)
-            return task
         except TaskNotFound as error:
             absent = absent + 1 if error.proven else 0
             is_relay = not error.proven
             reason = reason or "the gateway does not know its external_task_id"
         except (UnavailableError, BusyError) as error:
             reason = reason or error.message
-        except TaskFailed:
-            raise
         except KlingError as error:
             raise unknown(row, reason or str(error), is_relay=is_relay, trace=trace) from None
         now = time.monotonic()
-        if looks and now >= looks[0] and not absent and finder.is_relay:
+        if task is None and looks and now >= looks[0] and not absent and finder.is_relay:
             looks.pop(0)
             trace = await in_thread(watcher, pace, finder.trace, row, pace.look_pause)
-            if trace.task:
-                if trace.task.status == TaskStatus.FAILED:
-                    raise task_failed(trace.task)
-                return trace.task
+            task = trace.task
+        if task:
+            if task.status == TaskStatus.FAILED:
+                raise task_failed(task)
+            return task
         # Two proofs are needed, because it may take a moment before a task can be found.
         if may_resend and now >= settled_at and absent >= 2:
             return None
