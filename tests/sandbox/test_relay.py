@@ -9,22 +9,15 @@ from email.utils import parsedate_to_datetime
 import fault_matrix
 import pytest
 import requests
-from relay_talk import API, BODY, KEY, STORYBOARD, ask, create, fetch, made, query, rows
+from bodies import SMALL
+from clock import Clock
+from relay_talk import API, KEY, STORYBOARD, ask, create, fetch, made, query, rows
 
 from nodes.sandbox import Books, Relay
 from nodes.sandbox.bodies import SATURATED
 from nodes.sandbox.relay import CREATE_SHAPES
 
 OWN_ID = re.compile(r"task_[A-Za-z0-9]{32}")
-
-
-class Clock:
-    """Time that stands still until it is told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # -- ids and answers
@@ -140,7 +133,7 @@ def test_a_model_without_a_channel_is_refused_before_kling_is_asked() -> None:
         assert ask(relay, API, body=["no object"]).status_code == 400
 
 
-@pytest.mark.parametrize("body", [{**BODY, "prompt": " "}, STORYBOARD])
+@pytest.mark.parametrize("body", [{**SMALL, "prompt": " "}, STORYBOARD])
 def test_a_blank_prompt_is_refused_even_with_a_storyboard(body: dict[str, object]) -> None:
     with Relay() as relay:
         answer = ask(relay, API, body=body)
@@ -169,7 +162,7 @@ def test_or_be_passed_on() -> None:
 
 def test_its_defaults_are_not_klings() -> None:
     with Relay() as relay:
-        body = {name: value for name, value in BODY.items() if name != "aspect_ratio"}
+        body = {name: value for name, value in SMALL.items() if name != "aspect_ratio"}
         assert ask(relay, API, body={**body, "cfg_scale": 0}).status_code == 200
         (task,) = relay.tasks.values()
         assert task.body["aspect_ratio"] == "1:1" and "cfg_scale" not in task.body
@@ -203,7 +196,7 @@ def test_the_version_can_be_left_out() -> None:
 @pytest.mark.parametrize("takes", [True, False])
 def test_an_inbound_request_id_can_be_taken_over(takes: bool) -> None:
     with Relay(takes_request_ids=takes) as relay:
-        answer = ask(relay, API, body=BODY, X_Oneapi_Request_Id="ours-1")
+        answer = ask(relay, API, body=SMALL, X_Oneapi_Request_Id="ours-1")
         assert (answer.headers["X-Oneapi-Request-Id"] == "ours-1") == takes
         assert (rows(relay)[0]["request_id"] == "ours-1") == takes
         assert create(relay).headers["X-Oneapi-Request-Id"] != "ours-1"

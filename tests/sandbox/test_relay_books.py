@@ -10,6 +10,7 @@ from typing import Any
 import fault_matrix
 import pytest
 import requests
+from clock import Clock
 from relay_talk import API, KEY, ask, create, made, query, rows, task_ids
 
 from nodes.sandbox import Books, Relay, Sandbox
@@ -18,15 +19,6 @@ from nodes.sandbox.rules import MODELS
 
 LOG = "/api/log/token"
 USAGE = "/api/usage/token/"
-
-
-class Clock:
-    """Time that stands still until it is told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # -- rows

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from bodies import SEED_EXAMPLE, STILL
+from bodies import SEED_EXAMPLE, SMALL, STILL
+from clock import Clock
 from conftest import ROOT
 
 from nodes.sandbox import Sandbox
@@ -24,15 +25,6 @@ API = "/kling/v1/videos/text2video"
 KEY = "sk-sandbox-test"
 CLIP = ROOT / "nodes" / "sandbox" / "clip.mp4"
 
-PLAIN = {
-    "model_name": "kling-v1",
-    "multi_shot": False,
-    "prompt": "A boat.",
-    "mode": "std",
-    "aspect_ratio": "16:9",
-    "duration": "5",
-}
-
 
 def shot(index: int, duration: str = "2", prompt: str = "A wave.") -> dict[str, object]:
     return {"index": index, "prompt": prompt, "duration": duration}
@@ -40,7 +32,7 @@ def shot(index: int, duration: str = "2", prompt: str = "A wave.") -> dict[str, 
 
 def story(*shots: dict[str, object], **changes: object) -> dict[str, object]:
     """A multi-shot body; its duration is the sum of the shots unless it is given."""
-    body = {**PLAIN, "model_name": "kling-v3", "multi_shot": True, "shot_type": "customize"}
+    body = {**SMALL, "model_name": "kling-v3", "multi_shot": True, "shot_type": "customize"}
     body["multi_prompt"] = list(shots)
     body["duration"] = str(sum(int(str(one["duration"])) for one in shots)) if shots else "5"
     del body["prompt"]
@@ -79,7 +71,7 @@ def ask(sandbox: Sandbox, method: str, path: str, body: object = None, key: str 
 
 
 def create(sandbox: Sandbox, body: object = None, **headers: Any) -> Reply:
-    return ask(sandbox, "POST", API, PLAIN if body is None else body, **headers)
+    return ask(sandbox, "POST", API, SMALL if body is None else body, **headers)
 
 
 def made(sandbox: Sandbox, body: object = None) -> str:
@@ -95,15 +87,6 @@ def film(sandbox: Sandbox, task_id: str) -> str:
     url = look(sandbox, task_id).json["data"]["task_result"]["videos"][0]["url"]
     assert url.startswith(sandbox.origin)
     return url.removeprefix(sandbox.origin)
-
-
-class Clock:
-    """Time that stands still until it is told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -159,7 +142,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("changes", ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_accepts(sandbox: Sandbox, changes: dict[str, object]) -> None:
-    body = changes if "multi_prompt" in changes else {**PLAIN, **changes}
+    body = changes if "multi_prompt" in changes else {**SMALL, **changes}
     assert create(sandbox, body).status == 200
     assert [task.body for task in sandbox.tasks.values()] == [body]
 
@@ -222,7 +205,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("source", "changes", "message"), REFUSED)
 def test_refuses(sandbox: Sandbox, source: str, changes: dict[str, object], message: str) -> None:
-    body = changes if "shot_type" in changes else {**PLAIN, **changes}
+    body = changes if "shot_type" in changes else {**SMALL, **changes}
     reply = create(sandbox, {name: value for name, value in body.items() if value is not None})
     assert reply.told[:2] == (400, 1201) and reply.told[2].startswith(message)
     assert "data" not in reply.json and reply.json["request_id"]
@@ -256,7 +239,7 @@ WRONG_TYPES = [
 
 @pytest.mark.parametrize("changes", WRONG_TYPES, ids=str)
 def test_refuses_another_json_type_and_unknown_fields(sandbox: Sandbox, changes: dict[str, object]) -> None:
-    reply = create(sandbox, {**PLAIN, **changes})
+    reply = create(sandbox, {**SMALL, **changes})
     assert reply.told[:2] == (400, 1201) and reply.told[2].startswith(f"{UNREADABLE}: ")
     assert not sandbox.tasks
 
@@ -271,7 +254,7 @@ def test_refuses_what_is_no_json_object(sandbox: Sandbox, raw: bytes) -> None:
 
 
 def test_infinity_written_as_a_large_number_is_no_number(sandbox: Sandbox) -> None:
-    raw = json.dumps(PLAIN).replace('"duration"', '"cfg_scale": 1e999, "duration"').encode()
+    raw = json.dumps(SMALL).replace('"duration"', '"cfg_scale": 1e999, "duration"').encode()
     assert create(sandbox, raw).told == (400, 1201, f"{UNREADABLE}: cfg_scale must be a JSON number")
 
 
@@ -295,7 +278,7 @@ NOTED = [
 
 @pytest.mark.parametrize(("changes", "note"), NOTED)
 def test_notes_what_is_accepted_and_still_lost(sandbox: Sandbox, changes: dict[str, object], note: str) -> None:
-    body = changes if "shot_type" in changes else {**PLAIN, **changes}
+    body = changes if "shot_type" in changes else {**SMALL, **changes}
     assert create(sandbox, {name: value for name, value in body.items() if value is not None}).status == 200
     assert any(note in warning for warning in sandbox.warnings), sandbox.warnings
     assert sandbox.received[0].warnings == tuple(sandbox.warnings)
@@ -303,7 +286,7 @@ def test_notes_what_is_accepted_and_still_lost(sandbox: Sandbox, changes: dict[s
 
 def test_a_note_is_written_once(sandbox: Sandbox) -> None:
     for _ in range(3):
-        create(sandbox, {**PLAIN, "cfg_scale": 0})
+        create(sandbox, {**SMALL, "cfg_scale": 0})
     assert len(sandbox.warnings) == 1 and len(sandbox.received[2].warnings) == 1
 
 
@@ -345,13 +328,13 @@ def test_other_routes(sandbox: Sandbox, method: str, path: str, status: int, tol
 def test_records_every_request_in_order(sandbox: Sandbox) -> None:
     task_id = made(sandbox)
     look(sandbox, task_id)
-    create(sandbox, {**PLAIN, "mode": "x"})
+    create(sandbox, {**SMALL, "mode": "x"})
     first, second, third = sandbox.received
     assert (first.method, first.path, first.status, first.task_id) == ("POST", API, 200, task_id)
-    assert first.json == PLAIN and first.headers["authorization"] == f"Bearer {KEY}"
+    assert first.json == SMALL and first.headers["authorization"] == f"Bearer {KEY}"
     assert (second.method, second.path, second.json) == ("GET", f"{API}/{task_id}", None)
     assert (third.status, third.task_id) == (400, None)
-    assert sandbox.creates() == [PLAIN, {**PLAIN, "mode": "x"}]
+    assert sandbox.creates() == [SMALL, {**SMALL, "mode": "x"}]
     assert KEY not in repr(sandbox.received)
 
 
@@ -359,7 +342,7 @@ def test_one_connection_serves_many_requests(sandbox: Sandbox) -> None:
     connection = http.client.HTTPConnection(sandbox.origin.removeprefix("http://"), timeout=20)
     ids = set()
     for _ in range(3):
-        connection.request("POST", API, json.dumps(PLAIN), {"Authorization": f"Bearer {KEY}"})
+        connection.request("POST", API, json.dumps(SMALL), {"Authorization": f"Bearer {KEY}"})
         used = connection.sock
         ids.add(json.load(connection.getresponse())["data"]["task_id"])
         assert connection.sock is used
@@ -379,14 +362,14 @@ def test_bytes_that_are_no_http_get_an_answer_and_a_closed_connection(sandbox: S
 
 
 def test_a_task_is_found_by_either_id(sandbox: Sandbox) -> None:
-    task_id = made(sandbox, {**PLAIN, "external_task_id": "café/1?x=%2F"})
+    task_id = made(sandbox, {**SMALL, "external_task_id": "café/1?x=%2F"})
     for name in (task_id, "café/1?x=%2F"):
         data = look(sandbox, name).json["data"]
         assert (data["task_id"], data["task_info"]) == (task_id, {"external_task_id": "café/1?x=%2F"})
 
 
 def test_an_external_id_is_taken_once(sandbox: Sandbox) -> None:
-    body = {**PLAIN, "external_task_id": "mine"}
+    body = {**SMALL, "external_task_id": "mine"}
     create(sandbox, body)
     assert create(sandbox, body).told == (400, 1201, "External_task_id mine already exists")
     assert len(sandbox.tasks) == 1
@@ -394,7 +377,7 @@ def test_an_external_id_is_taken_once(sandbox: Sandbox) -> None:
 
 def test_fifty_at_once_with_one_external_id_make_one_task(sandbox: Sandbox) -> None:
     with ThreadPoolExecutor(50) as pool:
-        replies = list(pool.map(lambda _: create(sandbox, {**PLAIN, "external_task_id": "mine"}), range(50)))
+        replies = list(pool.map(lambda _: create(sandbox, {**SMALL, "external_task_id": "mine"}), range(50)))
     assert sorted(reply.status for reply in replies) == [200] + [400] * 49
     assert len(sandbox.tasks) == 1 and len(sandbox.received) == 50
 
@@ -407,7 +390,7 @@ def test_fifty_at_once_make_fifty_tasks_with_fifty_ids(sandbox: Sandbox) -> None
 
 def test_a_plain_relay_knows_no_external_ids() -> None:
     with Sandbox(knows_external_ids=False) as relay:
-        body = {**PLAIN, "external_task_id": "mine"}
+        body = {**SMALL, "external_task_id": "mine"}
         assert made(relay, body) != made(relay, body)
         assert look(relay, "mine").told == (400, "task_not_exist", "task_not_exist")
 
@@ -424,7 +407,7 @@ def test_slots_are_free_again_when_a_task_ends(clock: Clock) -> None:
 
 
 def test_a_task_walks_through_its_states(sandbox: Sandbox, clock: Clock) -> None:
-    task_id = made(sandbox, {**PLAIN, "watermark_info": {"enabled": True}})
+    task_id = made(sandbox, {**SMALL, "watermark_info": {"enabled": True}})
     seen = []
     for _ in range(4):
         seen.append(look(sandbox, task_id).json["data"])
@@ -443,7 +426,7 @@ def test_a_task_walks_through_its_states(sandbox: Sandbox, clock: Clock) -> None
     [({}, "1"), ({"mode": "pro"}, "3.5"), (V3 | {"duration": "7", "sound": "on"}, "6.3"), (V3, "3")],
 )
 def test_a_finished_task_says_what_it_cost(finished: Sandbox, changes: dict[str, object], units: str) -> None:
-    task_id = made(finished, {**PLAIN, **changes})
+    task_id = made(finished, {**SMALL, **changes})
     assert look(finished, task_id).json["data"]["final_unit_deduction"] == units
 
 

@@ -37,6 +37,16 @@ SENT: dict[str, Any] = {
 }
 """What goes over the wire for it, external_task_id aside."""
 
+SMALL: dict[str, Any] = {
+    "model_name": "kling-v1",
+    "multi_shot": False,
+    "prompt": "A boat.",
+    "mode": "std",
+    "aspect_ratio": "16:9",
+    "duration": "5",
+}
+"""The least that the sandbox accepts."""
+
 STILL = dict.fromkeys(("horizontal", "vertical", "pan", "tilt", "roll", "zoom"), 0)
 
 

@@ -6,19 +6,12 @@ import json
 from typing import Any
 
 import requests
+from bodies import SMALL
 
 from nodes.sandbox import Sandbox
 
 API = "/kling/v1/videos/text2video"
 KEY = "sk-relay-test"
-BODY: dict[str, Any] = {
-    "model_name": "kling-v1",
-    "multi_shot": False,
-    "prompt": "A boat.",
-    "mode": "std",
-    "aspect_ratio": "16:9",
-    "duration": "5",
-}
 STORYBOARD: dict[str, Any] = {
     "model_name": "kling-v3",
     "multi_shot": True,
@@ -46,7 +39,7 @@ def ask(relay: Sandbox, path: str, *, key: str | None = KEY, body: Any = None, *
 
 
 def create(relay: Sandbox, key: str = KEY, **changes: Any) -> requests.Response:
-    return ask(relay, API, key=key, body={**BODY, **changes})
+    return ask(relay, API, key=key, body={**SMALL, **changes})
 
 
 def made(relay: Sandbox, **changes: Any) -> str:

@@ -60,15 +60,6 @@ class Watcher(ConsoleHost):
         return self._temp
 
 
-class Clock:
-    """The sandbox's time. It stands still until it is told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 _opened: list[Account] = []
 
 

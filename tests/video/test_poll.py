@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from fault_tools import Cancelled, age
-from watching import QUICK, Clock, Watcher, asked, open_gateway, submitted
+from watching import QUICK, Watcher, asked, open_gateway, submitted
 from wire import http, sends_and_closes, wire
 
 from nodes.api.errors import BalanceError, GraphError, SetupError, TaskFailed, TaskNotFound, UnavailableError
