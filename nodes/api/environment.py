@@ -2,7 +2,7 @@
 
 A node in a shared workflow may write ``os.environ``. It must not choose where the key goes, read along through a proxy,
 or raise a limit. So the variables that matter are copied once, before any workflow can run, and a change takes a
-restart. A wrong value is reported by whoever uses it, never at import.
+restart. A wrong value is reported when it is used, never at import.
 """
 
 from __future__ import annotations

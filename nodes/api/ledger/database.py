@@ -1,8 +1,8 @@
 """The ledger's file: opened, locked, migrated, and replaced when it is damaged. It is never deleted.
 
-Threads share one connection under a lock, and processes share the file. Whoever writes to it or replaces it holds
-``files.lock`` beside it: a damaged file cannot always be locked itself. The same directory holds the random id of the
-installation and a lock for each process that uses the ledger.
+Threads share one connection under a lock, and processes share the file. A process that writes to it or replaces it
+holds ``files.lock`` beside it: a damaged file cannot always be locked itself. The same directory holds the random id
+of the installation and a lock for each process that uses the ledger.
 """
 
 from __future__ import annotations
