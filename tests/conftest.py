@@ -63,6 +63,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(", ".join(f"{name}: {count}" for name, count in total.items()))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: tests wait for servers and processes about half of their time."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def unmeasured() -> dict[str, str]:
     """The environment for a child process that coverage is to leave alone.
 

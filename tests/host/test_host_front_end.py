@@ -398,6 +398,7 @@ def test_what_does_not_apply_to_a_model_is_marked_and_left_as_it_is(page: Page) 
 def test_the_host_that_the_result_is_reported_to_is_named_before_the_run(page: Page) -> None:
     node = add(page, "KlingText2Video", 300, 100, prompt="A cat", callback_url="https://me:secret@Hooks.Example/in")
     expect_lines(page, "The result is reported to hooks.example (callback_url).")
+    picture(page, "callback")
     set_widget(page, node, "callback_url", "")
     lines(page).filter(has_text="is reported to").wait_for(state="detached", timeout=10_000)
 
