@@ -63,12 +63,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(", ".join(f"{name}: {count}" for name, count in total.items()))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: tests wait for servers and processes about half of their time."""
-    return 2 * (os.cpu_count() or 1)
-
-
 def unmeasured() -> dict[str, str]:
     """The environment for a child process that coverage is to leave alone.
 
@@ -88,12 +82,10 @@ def environment() -> Iterator[Environment]:
 @pytest.fixture(autouse=True)
 def clean_environment(environment: Environment, tmp_path: Path) -> None:
     """No test sees the developer's key, gateway, proxy or ledger."""
-    for name in ("KLING_API_KEY", "KLING_BASE_URL", "http_proxy", "https_proxy", "all_proxy"):
-        environment.unset(name)
-        environment.unset(name.upper())
-    environment.set("KLING_STATE_DIR", str(tmp_path / "state"))
+    names = ("KLING_API_KEY", "KLING_BASE_URL", "http_proxy", "https_proxy", "all_proxy")
+    unset: dict[str, str | None] = {spelled: None for name in names for spelled in (name, name.upper())}
     # Most tests send more tasks than the default limit allows; those of the limits set their own.
-    environment.set("KLING_MAX_TASKS_PER_HOUR", "0")
+    environment.change({**unset, "KLING_STATE_DIR": str(tmp_path / "state"), "KLING_MAX_TASKS_PER_HOUR": "0"})
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -17,11 +18,18 @@ class Environment:
         self._patch = patch
 
     def set(self, name: str, value: str) -> None:
-        self._patch.setenv(name, value)
-        reread()
+        self.change({name: value})
 
     def unset(self, name: str) -> None:
-        self._patch.delenv(name, raising=False)
+        self.change({name: None})
+
+    def change(self, values: Mapping[str, str | None]) -> None:
+        """Set all of these, or unset those that are None. The pack reads them again once."""
+        for name, value in values.items():
+            if value is None:
+                self._patch.delenv(name, raising=False)
+            else:
+                self._patch.setenv(name, value)
         reread()
 
 
